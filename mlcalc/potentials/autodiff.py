@@ -1,0 +1,145 @@
+"""From atomic energies and direct forces over edge vectors to everything an Evaluation holds.
+
+With g_ij = ∂E/∂r_ij for every edge i→j (r_ij = r_j − r_i + S·cell):
+
+    force_i  = Σ_j g_ij − Σ_j g_ji          (minus the gradient)
+    virial   = −Σ_ij r_ij ⊗ g_ij            (−dE/dstrain, r → r(1 + strain))
+
+One backward pass to the edge vectors gives both, whatever the model in between.
+"""
+
+from __future__ import annotations
+
+import abc
+import hashlib
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from mlcalc.evaluation import Evaluation, Wanted
+from mlcalc.neighbours import Neighbours
+from mlcalc.potentials.potential import Potential
+from mlcalc.structure import Structure, check_overlap
+
+
+@dataclass(frozen=True)
+class Graph:
+    """What a model sees.
+
+    Attributes
+    ----------
+    numbers : (n_atoms,), int64, atomic numbers
+    centre, neighbour : (n_edges,), int64, sorted by centre
+    vectors : (n_edges, 3), in the model's dtype, Å
+    reverse : (n_edges,), int64, the edge j→i of each edge i→j, where the model asks for it
+    n_atoms : int
+    attached : whether direct forces must carry gradients
+    """
+
+    numbers: Tensor
+    centre: Tensor
+    neighbour: Tensor
+    vectors: Tensor
+    reverse: Tensor | None
+    n_atoms: int
+    attached: bool
+
+
+def sum_over(values: Tensor, index: Tensor, size: int) -> Tensor:
+    """Σ of rows of `values` that share an index: (n, …) → (size, …)."""
+    return torch.zeros(size, *values.shape[1:], dtype=values.dtype, device=values.device).index_add(0, index, values)
+
+
+class AutodiffPotential(Potential, nn.Module):
+    """A potential written as energies and direct forces of a Graph; the rest follows by differentiation."""
+
+    needs_reverse = False  #: whether Graph.reverse shall be filled
+
+    def __init__(
+        self, name: str, cutoff: float, provides: Wanted, dtype: torch.dtype = torch.float64
+    ) -> None:
+        nn.Module.__init__(self)
+        self.name = name
+        self.cutoff = cutoff
+        self.provides = provides
+        self.register_buffer("_where", torch.zeros((), dtype=dtype), persistent=False)
+
+    @abc.abstractmethod
+    def energies_and_direct(self, graph: Graph, wanted: Wanted) -> tuple[Tensor | None, Tensor | None]:
+        """Energies by atom (n_atoms,) if ENERGY or a derivative is wanted, direct forces (n_atoms, 3) if DIRECT is."""
+
+    def total_energies(self, energies: Tensor, graph: Graph) -> Tensor:
+        """Add what does not depend on positions, in float64. (n_atoms,) → (n_atoms,), eV"""
+        return energies.double()
+
+    @property
+    def device(self) -> torch.device:
+        return self._where.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self._where.dtype
+
+    @property
+    def fingerprint(self) -> str:
+        digest = hashlib.sha256(f"{type(self).__name__} {self.extra_repr()}".encode())
+        for key, tensor in sorted(self.state_dict().items()):
+            digest.update(key.encode())
+            digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+        return digest.hexdigest()
+
+    def evaluate(self, structure: Structure, neighbours: Neighbours, wanted: Wanted) -> Evaluation:
+        self.check_wanted(wanted)
+        derivatives = bool(wanted & (Wanted.CONSERVATIVE | Wanted.VIRIAL))
+        with torch.set_grad_enabled(derivatives):
+            graph = self._graph(structure.at(structure.positions.detach()), neighbours, attached=False)
+            if derivatives:
+                graph.vectors.requires_grad_()
+            return self._assemble(structure, graph, wanted)
+
+    def differentiable(self, structure: Structure, neighbours: Neighbours, wanted: Wanted) -> Evaluation:
+        self.check_wanted(wanted)
+        with torch.enable_grad():
+            graph = self._graph(structure, neighbours, attached=True)
+            if not graph.vectors.requires_grad:
+                graph.vectors.requires_grad_()
+            return self._assemble(structure, graph, wanted)
+
+    def _graph(self, structure: Structure, neighbours: Neighbours, *, attached: bool) -> Graph:
+        """The edges within the cutoff: those that only the skin holds cost as much as the others and give nothing."""
+        vectors = neighbours.vectors(structure)
+        keep = torch.nonzero(vectors.detach().square().sum(dim=1) < self.cutoff**2).squeeze(1)
+        centre, neighbour = neighbours.centre[keep], neighbours.neighbour[keep]
+        vectors = vectors.index_select(0, keep)
+        check_overlap(structure, vectors.detach(), centre, neighbour)
+        reverse = None
+        if self.needs_reverse:
+            renumbered = torch.empty_like(neighbours.centre)
+            renumbered[keep] = torch.arange(len(keep), device=keep.device)
+            reverse = renumbered[neighbours.reverse[keep]]
+        return Graph(
+            structure.numbers, centre, neighbour, vectors.to(self.dtype), reverse, structure.n_atoms, attached
+        )
+
+    def _assemble(self, structure: Structure, graph: Graph, wanted: Wanted) -> Evaluation:
+        raw, direct = self.energies_and_direct(graph, wanted)
+
+        def finish(value: Tensor | None) -> Tensor | None:
+            return None if value is None else (value if graph.attached else value.detach()).to(structure.dtype)
+
+        conservative = virial = energies = energy = None
+        if raw is not None and wanted & (Wanted.CONSERVATIVE | Wanted.VIRIAL):
+            (slope,) = torch.autograd.grad(raw.sum(), graph.vectors, create_graph=graph.attached)
+            if wanted & Wanted.CONSERVATIVE:
+                conservative = sum_over(slope, graph.centre, graph.n_atoms) - sum_over(
+                    slope, graph.neighbour, graph.n_atoms
+                )
+            if wanted & Wanted.VIRIAL:
+                by_edge = -graph.vectors.unsqueeze(2) * slope.unsqueeze(1)
+                virial = sum_over(by_edge, structure.system[graph.centre], structure.n_systems)
+                virial = 0.5 * (virial + virial.transpose(1, 2))
+        if raw is not None:
+            energies = self.total_energies(raw, graph)
+            energy = sum_over(energies, structure.system, structure.n_systems)
+        return Evaluation(finish(energy), finish(energies), finish(conservative), finish(direct), finish(virial))

@@ -1,0 +1,105 @@
+"""What the trained architectures share: species, forms, energy offsets, hyper-parameters."""
+
+from __future__ import annotations
+
+import abc
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+import torch
+from ase.data import chemical_symbols
+from torch import Tensor, nn
+
+from mlcalc.errors import UsageError
+from mlcalc.evaluation import Wanted
+from mlcalc.potentials.autodiff import AutodiffPotential, Graph
+from mlcalc.structure import Structure
+
+#: The forms of Bigi, Langer, Ceriotti (arXiv 2412.11569): conservative, non-conservative, and both heads on one trunk
+FORMS = {
+    "C": Wanted.ENERGY | Wanted.CONSERVATIVE | Wanted.VIRIAL,
+    "NC": Wanted.ENERGY | Wanted.DIRECT,
+    "M": Wanted.ENERGY | Wanted.CONSERVATIVE | Wanted.DIRECT | Wanted.VIRIAL,
+}
+
+
+class Network(AutodiffPotential):
+    """A neural network with an energy head, a direct-force head, or both, on one trunk.
+
+    Parameters
+    ----------
+    species : symbols the network is made for
+    cutoff : Å
+    form : "C", "NC" or "M"
+
+    Attributes
+    ----------
+    energy_offsets : (n_species,), eV, added to every atom of a species
+    scale : (), eV, the unit of the energy head's output (and, per Å, the direct head's)
+    hyperparameters : everything the constructor needs, as JSON types
+    """
+
+    architecture: ClassVar[str]
+    energy_offsets: Tensor
+    scale: Tensor
+
+    def __init__(self, species: Sequence[str], cutoff: float, form: str, extra: Mapping[str, Any]) -> None:
+        if form not in FORMS:
+            raise UsageError(f"form: got {form!r}; choose one of {', '.join(FORMS)}")
+        unknown = [symbol for symbol in species if symbol not in chemical_symbols[1:]]
+        if unknown or not species:
+            raise UsageError(f"species: got {list(species)!r}; give chemical symbols such as H, O")
+        if not cutoff > 0:
+            raise UsageError(f"cutoff: got {cutoff}; give a distance in Å above 0")
+        super().__init__(self.architecture, cutoff, FORMS[form], torch.float32)
+        self.species = tuple(species)
+        self.form = form
+        self.hyperparameters = {"species": list(species), "cutoff": cutoff, "form": form, **extra}
+        table = torch.full((len(chemical_symbols),), -1, dtype=torch.int64)
+        for k, symbol in enumerate(species):
+            table[chemical_symbols.index(symbol)] = k
+        self.register_buffer("_species_of", table, persistent=False)
+        self.register_buffer("energy_offsets", torch.zeros(len(species), dtype=torch.float64))
+        self.register_buffer("scale", torch.ones((), dtype=torch.float64))
+
+    @abc.abstractmethod
+    def raw_outputs(self, graph: Graph, species: Tensor, *, energy: bool, direct: bool) -> tuple[Any, Any]:
+        """Energies by atom (n_atoms,) and direct forces (n_atoms, 3), in units of `scale`; None where not asked."""
+
+    def energies_and_direct(self, graph: Graph, wanted: Wanted) -> tuple[Tensor | None, Tensor | None]:
+        species = self._species_of[graph.numbers]
+        energy = bool(wanted & ~Wanted.DIRECT)
+        energies, direct = self.raw_outputs(graph, species, energy=energy, direct=bool(wanted & Wanted.DIRECT))
+        scale = self.scale.to(self.dtype)
+        return (
+            None if energies is None else energies * scale,
+            None if direct is None else direct * scale,
+        )
+
+    def total_energies(self, energies: Tensor, graph: Graph) -> Tensor:
+        return energies.double() + self.energy_offsets[self._species_of[graph.numbers]].double()
+
+    def check_species(self, structure: Structure) -> None:
+        foreign = torch.unique(structure.numbers[self._species_of.to(structure.device)[structure.numbers] < 0]).tolist()
+        if foreign:
+            symbols = ", ".join(chemical_symbols[number] for number in foreign)
+            raise UsageError(
+                f"structure: it holds {symbols}, but potential {self.name!r} knows only {', '.join(self.species)}; "
+                "remove these atoms or load a potential trained for them"
+            )
+
+    def extra_repr(self) -> str:
+        return json.dumps(self.hyperparameters, sort_keys=True)
+
+    def _apply(self, fn: Any, recurse: bool = True) -> Network:
+        """Move or cast, but keep the energy offsets in float64: they may be −1e4 eV an atom."""
+        offsets = self.energy_offsets
+        super()._apply(fn, recurse)
+        self.energy_offsets = offsets.to(device=fn(offsets).device)
+        return self
+
+
+def perceptron(n_in: int, n_hidden: int, n_out: int) -> nn.Sequential:
+    """Linear, SiLU, Linear."""
+    return nn.Sequential(nn.Linear(n_in, n_hidden), nn.SiLU(), nn.Linear(n_hidden, n_out))

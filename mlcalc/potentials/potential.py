@@ -1,0 +1,79 @@
+"""What a potential is."""
+
+from __future__ import annotations
+
+import abc
+
+import torch
+
+from mlcalc.errors import UsageError
+from mlcalc.evaluation import Evaluation, Wanted
+from mlcalc.neighbours import Neighbours
+from mlcalc.structure import Structure
+
+
+class Potential(abc.ABC):
+    """A map from a structure and its neighbours to energy and forces.
+
+    Attributes
+    ----------
+    name : what reports call it
+    cutoff : Å; the neighbour list must reach at least this far
+    provides : everything that `evaluate` can fill
+    """
+
+    name: str
+    cutoff: float
+    provides: Wanted
+
+    @abc.abstractmethod
+    def evaluate(self, structure: Structure, neighbours: Neighbours, wanted: Wanted) -> Evaluation:
+        """Fill what is wanted, in one forward pass.
+
+        With DIRECT alone there is no automatic differentiation. Results are detached, in the structure's dtype.
+        Neighbours may reach beyond the cutoff (a skin); the potential must give the same answer.
+        """
+
+    @abc.abstractmethod
+    def differentiable(self, structure: Structure, neighbours: Neighbours, wanted: Wanted) -> Evaluation:
+        """As `evaluate`, but attached to the graph of `structure.positions`, for Jacobians and training.
+
+        Gradients may be taken twice.
+        """
+
+    @property
+    @abc.abstractmethod
+    def device(self) -> torch.device:
+        """Where the potential computes."""
+
+    @property
+    @abc.abstractmethod
+    def dtype(self) -> torch.dtype:
+        """The floating dtype in which the potential computes."""
+
+    @property
+    @abc.abstractmethod
+    def fingerprint(self) -> str:
+        """Hexadecimal SHA-256 over whatever determines the potential's values."""
+
+    def check_species(self, structure: Structure) -> None:
+        """Refuse elements that the potential does not know. Called once per run, not per step."""
+
+    def check_wanted(self, wanted: Wanted) -> None:
+        """Refuse what the potential cannot give.
+
+        Raises
+        ------
+        UsageError
+            naming what is missing.
+        """
+        missing = wanted & ~self.provides
+        if missing:
+            words = {
+                Wanted.ENERGY: "an energy",
+                Wanted.CONSERVATIVE: "conservative forces",
+                Wanted.DIRECT: "direct forces",
+                Wanted.VIRIAL: "a virial (stress)",
+            }
+            lacks = ", ".join(words[flag] for flag in missing)
+            raise UsageError(f"potential {self.name!r} has no {lacks}; choose another potential or other forces")

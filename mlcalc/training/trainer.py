@@ -1,0 +1,256 @@
+"""The training loop: stages, exponential moving average, validation, exact resumption after a kill."""
+
+from __future__ import annotations
+
+import copy
+import csv
+import json
+import math
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from mlcalc.errors import RunError, UsageError
+from mlcalc.evaluation import JOINT, Wanted, required
+from mlcalc.potentials.network import Network
+from mlcalc.training.data import Frame
+from mlcalc.training.losses import Weights, loss
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One stage of the schedule.
+
+    Attributes
+    ----------
+    name : what reports call it
+    n_steps : optimiser steps, one frame each
+    learning_rate : its peak, after a linear warm-up
+    final_fraction : of the peak, reached by a cosine
+    weights : of the loss
+    only_direct_head : whether the trunk and the energy head stay as they are
+    """
+
+    name: str
+    n_steps: int
+    learning_rate: float
+    weights: Weights
+    final_fraction: float = 0.02
+    only_direct_head: bool = False
+
+    def learning_rate_at(self, step: int, warm_up: int = 200) -> float:
+        """Of step `step` (from 0) of this stage."""
+        ramp = min(1.0, (step + 1) / min(warm_up, max(1, self.n_steps // 10)))
+        cosine = 0.5 * (1 + math.cos(math.pi * step / max(1, self.n_steps)))
+        return self.learning_rate * ramp * (self.final_fraction + (1 - self.final_fraction) * cosine)
+
+
+@dataclass(frozen=True)
+class Errors:
+    """Root-mean-square errors over validation frames: meV/Å for forces, meV/atom for the energy."""
+
+    direct: float
+    conservative: float
+    alignment: float
+    energy: float
+
+
+def frame_order(n_frames: int, seed: int, epoch: int) -> list[int]:
+    """The order of the frames in one epoch: a function of seed and epoch alone, so a resumed run needs no state."""
+    generator = torch.Generator().manual_seed(1_000_003 * seed + epoch)
+    return torch.randperm(n_frames, generator=generator).tolist()
+
+
+def random_rotation(seed: int, step: int) -> Tensor:
+    """A uniformly random orthogonal matrix (3, 3), improper half the time; a function of seed and step alone."""
+    generator = torch.Generator().manual_seed(7_919 * seed + step)
+    q, r = torch.linalg.qr(torch.randn(3, 3, dtype=torch.float64, generator=generator))
+    return q * r.diagonal().sign()
+
+
+def validate(network: Network, frames: Sequence[Frame]) -> Errors:
+    """Errors of both heads, of their difference, and of the energy."""
+    squares: dict[str, list[Tensor]] = {"direct": [], "conservative": [], "alignment": [], "energy": []}
+    for frame in frames:
+        result = network.evaluate(frame.structure, frame.neighbours, network.provides & JOINT)
+        direct, conservative = result.direct_force, result.conservative_force
+        if direct is not None:
+            squares["direct"].append((direct - frame.force).square().mean())
+        if conservative is not None:
+            squares["conservative"].append((conservative - frame.force).square().mean())
+        if direct is not None and conservative is not None:
+            squares["alignment"].append((direct - conservative).square().mean())
+        miss = required(result, "energy").squeeze(0) - frame.energy
+        squares["energy"].append((miss / frame.structure.n_atoms).square())
+    rms = {k: 1000 * float(torch.stack(v).mean().sqrt()) if v else math.nan for k, v in squares.items()}
+    return Errors(**rms)
+
+
+class Trainer:
+    """Trains a network through stages, one frame a step, writing everything into one folder.
+
+    Parameters
+    ----------
+    network : trained in place; its EMA is what `trained()` gives
+    training, validation : frames
+    stages : in order
+    folder : for state.safetensors (resume), log.csv (learning curve)
+    seed : of the order of frames and of the rotations
+    rotate : whether each frame is turned at random before use (for architectures that are not equivariant)
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        training: Sequence[Frame],
+        validation: Sequence[Frame],
+        stages: Sequence[Stage],
+        folder: str | Path,
+        *,
+        seed: int = 0,
+        rotate: bool = False,
+        ema_decay: float = 0.999,
+        validate_every: int = 500,
+    ) -> None:
+        if not training or not validation:
+            raise UsageError("training: both training and validation frames are needed")
+        self.network, self.training, self.validation = network, list(training), list(validation)
+        self.stages, self.folder, self.seed, self.rotate = list(stages), Path(folder), seed, rotate
+        self.ema_decay, self.validate_every = ema_decay, validate_every
+        self.ema = copy.deepcopy(network).requires_grad_(False)
+        self.stage = self.step = 0
+        self.seconds = [0.0] * len(self.stages)
+        self.optimiser = self._optimiser()
+        self.folder.mkdir(parents=True, exist_ok=True)
+        if (self.folder / "state.safetensors").exists():
+            self._resume()
+
+    def _optimiser(self) -> torch.optim.Adam:
+        stage = self.stages[min(self.stage, len(self.stages) - 1)]
+        for name, parameter in self.network.named_parameters():
+            parameter.requires_grad_(name.startswith("direct_head") or not stage.only_direct_head)
+        return torch.optim.Adam([p for p in self.network.parameters() if p.requires_grad], lr=0.0)
+
+    def run(self, progress: Callable[[str, int, int, float], None] | None = None) -> Network:
+        """Train to the end of the last stage; returns the averaged network."""
+        while self.stage < len(self.stages):
+            stage = self.stages[self.stage]
+            while self.step < stage.n_steps:
+                started = time.perf_counter()
+                value = self._one_step(stage)
+                self.seconds[self.stage] += time.perf_counter() - started
+                self.step += 1
+                if progress is not None:
+                    progress(stage.name, self.step, stage.n_steps, value)
+                if self.step % self.validate_every == 0 or self.step == stage.n_steps:
+                    self._log(stage, value)
+                    self._save()
+            self.stage, self.step = self.stage + 1, 0
+            if self.stage < len(self.stages):
+                self.network.load_state_dict(self.ema.state_dict())
+                self.optimiser = self._optimiser()
+            self._save()
+        return self.trained()
+
+    def trained(self) -> Network:
+        """The exponential moving average of the weights."""
+        return copy.deepcopy(self.ema)
+
+    def _one_step(self, stage: Stage) -> float:
+        done = sum(earlier.n_steps for earlier in self.stages[: self.stage]) + self.step
+        epoch, place = divmod(done, len(self.training))
+        frame = self.training[frame_order(len(self.training), self.seed, epoch)[place]]
+        if self.rotate:
+            frame = frame.rotated(random_rotation(self.seed, done))
+        for group in self.optimiser.param_groups:
+            group["lr"] = stage.learning_rate_at(self.step)
+        evaluation = self._evaluation(stage, frame)
+        value = loss(evaluation, frame, stage.weights)
+        if not bool(torch.isfinite(value)):
+            raise RunError(f"training: the loss is {float(value)} at step {done}; lower learning_rate ({stage.learning_rate})")
+        self.optimiser.zero_grad(set_to_none=True)
+        value.backward()
+        torch.nn.utils.clip_grad_norm_(self.network.parameters(), 10.0)
+        self.optimiser.step()
+        self._average(done)
+        return float(value.detach())
+
+    def _evaluation(self, stage: Stage, frame: Frame):  # type: ignore[no-untyped-def]
+        weights = stage.weights
+        wanted = weights.wanted(frame)
+        return self.network.differentiable(frame.structure, frame.neighbours, wanted)
+
+    @torch.no_grad()
+    def _average(self, done: int) -> None:
+        decay = min(self.ema_decay, (1 + done) / (10 + done))
+        mine = dict(self.network.named_parameters())
+        for name, average in self.ema.named_parameters():
+            average.lerp_(mine[name], 1 - decay)
+
+    def _log(self, stage: Stage, value: float) -> None:
+        errors = validate(self.ema, self.validation)
+        path = self.folder / "log.csv"
+        row = {
+            "stage": stage.name,
+            "step": self.step,
+            "seconds": round(sum(self.seconds), 1),
+            "loss": f"{value:.6g}",
+            **{key: f"{number:.4f}" for key, number in asdict(errors).items()},
+        }
+        new = not path.exists()
+        with path.open("a", newline="") as file:
+            writer = csv.DictWriter(file, list(row))
+            if new:
+                writer.writeheader()
+            writer.writerow(row)
+
+    def _save(self) -> None:
+        tensors: dict[str, Tensor] = {}
+        for key, tensor in self.network.state_dict().items():
+            tensors[f"network.{key}"] = tensor
+        for key, tensor in self.ema.state_dict().items():
+            tensors[f"ema.{key}"] = tensor
+        for k, state in self.optimiser.state_dict()["state"].items():
+            for key, tensor in state.items():
+                tensors[f"adam.{k}.{key}"] = tensor
+        progress = {"stage": self.stage, "step": self.step, "seconds": self.seconds, "schedule": self._schedule()}
+        path = self.folder / "state.safetensors"
+        partial = path.with_suffix(".partial")
+        save_file({k: v.detach().clone().contiguous() for k, v in tensors.items()}, str(partial), {"progress": json.dumps(progress)})
+        os.replace(partial, path)
+
+    def _schedule(self) -> list[Mapping[str, Any]]:
+        return [asdict(stage) for stage in self.stages]
+
+    def _resume(self) -> None:
+        path = self.folder / "state.safetensors"
+        with safe_open(str(path), framework="pt") as file:
+            progress = json.loads(file.metadata()["progress"])
+            tensors = {key: file.get_tensor(key) for key in file.keys()}
+        if progress["schedule"] != json.loads(json.dumps(self._schedule())):
+            raise UsageError(f"folder: {self.folder} holds a run with another schedule; use a new folder or the same stages")
+        self.stage, self.step, self.seconds = progress["stage"], progress["step"], progress["seconds"]
+
+        def part(prefix: str) -> dict[str, Tensor]:
+            return {key[len(prefix) :]: value for key, value in tensors.items() if key.startswith(prefix)}
+
+        self.network.load_state_dict(part("network."))
+        self.ema.load_state_dict(part("ema."))
+        self.optimiser = self._optimiser()
+        state: dict[int, dict[str, Tensor]] = {}
+        for key, value in part("adam.").items():
+            k, name = key.split(".")
+            state.setdefault(int(k), {})[name] = value
+        if state:
+            self.optimiser.load_state_dict({"state": state, "param_groups": self.optimiser.state_dict()["param_groups"]})
+
+
+__all__ = ["Errors", "Stage", "Trainer", "Wanted", "frame_order", "random_rotation", "validate"]

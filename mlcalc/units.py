@@ -1,0 +1,35 @@
+"""Units: eV, Å, amu inside the package, and the only conversions in it.
+
+The unit of time that follows is Å·sqrt(amu/eV) = 10.18 fs (the same as ASE's). Constants are CODATA 2018
+(https://physics.nist.gov/cuu/Constants), exact where the 2019 SI makes them so.
+"""
+
+import math
+
+_ELEMENTARY_CHARGE = 1.602176634e-19  # C, exact
+_ATOMIC_MASS = 1.66053906660e-27  # kg
+_BOLTZMANN = 1.380649e-23  # J/K, exact
+
+#: Boltzmann constant, eV/K
+BOLTZMANN = _BOLTZMANN / _ELEMENTARY_CHARGE
+#: one femtosecond in internal time units, Å·sqrt(amu/eV)
+FEMTOSECOND = 1e-15 / (1e-10 * math.sqrt(_ATOMIC_MASS / _ELEMENTARY_CHARGE))
+#: one picosecond in internal time units
+PICOSECOND = 1000.0 * FEMTOSECOND
+#: one gigapascal in eV/Å³
+GIGAPASCAL = 1e9 * 1e-30 / _ELEMENTARY_CHARGE
+
+
+def from_femtoseconds(time_fs: float) -> float:
+    """Time in fs → internal units."""
+    return time_fs * FEMTOSECOND
+
+
+def to_picoseconds(time: float) -> float:
+    """Internal time → ps."""
+    return time / PICOSECOND
+
+
+def temperature_from_kinetic(kinetic_energy: float, degrees_of_freedom: int) -> float:
+    """T = 2 K / (k_B n_dof), K; kinetic energy in eV."""
+    return 2.0 * kinetic_energy / (BOLTZMANN * degrees_of_freedom)
