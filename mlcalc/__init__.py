@@ -1,0 +1,61 @@
+"""mlcalc makes trained interatomic potentials safe to run.
+
+    structure → neighbours → potential → evaluation → engine → trajectory → diagnostics → audit
+
+Names are imported when first used, so that `import mlcalc` is quick.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+#: public name → the module that has it
+_HOMES = {
+    "AuditResult": "mlcalc.audit.result",
+    "AuditSettings": "mlcalc.audit.settings",
+    "Evaluation": "mlcalc.evaluation",
+    "MLCalculator": "mlcalc.engines.ase",
+    "MTSVelocityVerlet": "mlcalc.engines.ase_dynamics",
+    "NativeEngine": "mlcalc.engines.native",
+    "Structure": "mlcalc.structure",
+    "Wanted": "mlcalc.evaluation",
+    "load": "mlcalc.potentials",
+    "maxwell_boltzmann": "mlcalc.engines.native",
+    "neighbour_list": "mlcalc.neighbours",
+    "read_trajectory": "mlcalc.trajectory",
+    "water_box": "mlcalc.boxes",
+}
+
+__all__ = ["__version__", "audit", *sorted(_HOMES)]
+
+if TYPE_CHECKING:
+    from mlcalc.audit.result import AuditResult as AuditResult
+    from mlcalc.audit.settings import AuditSettings as AuditSettings
+    from mlcalc.boxes import water_box as water_box
+    from mlcalc.engines.ase import MLCalculator as MLCalculator
+    from mlcalc.engines.ase_dynamics import MTSVelocityVerlet as MTSVelocityVerlet
+    from mlcalc.engines.native import NativeEngine as NativeEngine
+    from mlcalc.engines.native import maxwell_boltzmann as maxwell_boltzmann
+    from mlcalc.evaluation import Evaluation as Evaluation
+    from mlcalc.evaluation import Wanted as Wanted
+    from mlcalc.neighbours import neighbour_list as neighbour_list
+    from mlcalc.potentials import load as load
+    from mlcalc.structure import Structure as Structure
+    from mlcalc.trajectory import read_trajectory as read_trajectory
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        value = getattr(importlib.import_module(_HOMES[name]), name)
+        globals()[name] = value
+        return value
+    if name == "audit":  # a package that can be called, see mlcalc/audit/__init__.py
+        return importlib.import_module("mlcalc.audit")
+    raise AttributeError(f"module 'mlcalc' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -155,7 +155,9 @@ def check_atoms(atoms: ase.Atoms) -> None:
     if atoms.pbc.any() and abs(np.linalg.det(completed)) < 1e-6:
         raise UsageError("structure: the periodic cell has no volume; give lattice vectors that span space, in Å")
     if any(np.linalg.norm(vector) < 1e-6 for vector in atoms.cell.array[np.asarray(atoms.pbc)]):
-        raise UsageError("structure: periodic along a lattice vector of length 0; set pbc=False there or give the vector")
+        raise UsageError(
+            "structure: periodic along a lattice vector of length 0; set pbc=False there or give the vector"
+        )
 
 
 def check_overlap(structure: Structure, vectors: Tensor, centre: Tensor, neighbour: Tensor) -> None:

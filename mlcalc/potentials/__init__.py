@@ -1,0 +1,105 @@
+"""Potentials by name or by checkpoint file. One file per potential; the file's name is its key."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+import importlib.util
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import torch
+
+    from mlcalc.potentials.potential import Potential
+
+#: Bundled weights by name; "water" is the one that audits better
+PRETRAINED = {"water": "water-painn", "water-painn": "water-painn", "water-pet": "water-pet"}
+#: Potentials that need no weights: files of this folder with a POTENTIAL that takes keyword arguments
+ANALYTIC = ("harmonic", "lennard_jones")
+#: Entry-point group in which other packages offer theirs: name = "package.module:make", called as
+#: make(device=…, dtype=…, **parameters), returning a Potential
+ENTRY_POINTS = "mlcalc.potentials"
+
+_PRETRAINED_FOLDER = Path(__file__).parent / "pretrained"
+
+
+def load(
+    name: str | os.PathLike[str],
+    *,
+    device: torch.device | str = "cpu",
+    dtype: torch.dtype | None = None,
+    **parameters: Any,
+) -> Potential:
+    """A potential by its name or by the path of its checkpoint.
+
+    Parameters
+    ----------
+    name : "water" (the default of the bundled ones), "water-painn", "water-pet", "harmonic", "lennard_jones", the name
+        of a potential that another package offers, or the path of a .safetensors checkpoint
+    device : where it shall compute
+    dtype : torch.float32 or torch.float64; None keeps the potential's own (float32 for networks)
+    parameters : what the potential's constructor takes, e.g. `load("lennard_jones", sigma=3.4)`; checkpoints take none
+
+    Raises
+    ------
+    UsageError
+        if there is no such potential (the message lists the names), device, or parameter.
+    CheckpointError
+        if the file is missing, truncated, foreign, or changed since it was written.
+    """
+    import torch
+
+    from mlcalc.errors import UsageError
+
+    if dtype not in (None, torch.float32, torch.float64):
+        raise UsageError(f"dtype: got {dtype}; choose torch.float32 or torch.float64")
+    where = _checked_device(device)
+    key = os.fspath(name)
+    offered = {point.name: point for point in importlib.metadata.entry_points(group=ENTRY_POINTS)}
+    if key in PRETRAINED or key.endswith(".safetensors") or os.sep in key:
+        if parameters:
+            raise UsageError(f"{next(iter(parameters))}: the checkpoint {key!r} takes no parameters; leave it out")
+        from mlcalc.potentials.checkpoint import load_checkpoint
+
+        path = _PRETRAINED_FOLDER / f"{PRETRAINED[key]}.safetensors" if key in PRETRAINED else Path(key)
+        return load_checkpoint(path).to(device=where, dtype=dtype)
+    if key in ANALYTIC:
+        factory = importlib.import_module(f"mlcalc.potentials.{key}").POTENTIAL
+        return _construct(key, factory, parameters).to(device=where, dtype=dtype)
+    if key in offered:
+        return _construct(key, offered[key].load(), {"device": where, "dtype": dtype, **parameters})
+    raise UsageError(
+        f"potential: got {key!r}; choose one of {', '.join(names())}, or give the path of a .safetensors checkpoint"
+    )
+
+
+def names() -> list[str]:
+    """The names that `load` knows, those of other installed packages included."""
+    others = [point.name for point in importlib.metadata.entry_points(group=ENTRY_POINTS)]
+    there = [name for name, stem in PRETRAINED.items() if (_PRETRAINED_FOLDER / f"{stem}.safetensors").is_file()]
+    return sorted({*there, *ANALYTIC, *others})
+
+
+def _construct(name: str, factory: Any, parameters: dict[str, Any]) -> Any:
+    from mlcalc.errors import UsageError
+
+    try:
+        return factory(**parameters)
+    except TypeError as error:
+        raise UsageError(f"potential {name!r}: {error}; leave out what it does not take") from error
+
+
+def _checked_device(device: torch.device | str) -> torch.device:
+    import torch
+
+    from mlcalc.errors import UsageError
+
+    try:
+        where = torch.device(device)
+        torch.empty(0, device=where)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).splitlines()[0]
+        raise UsageError(f"device: got {device!r} ({reason}); choose cpu, or cuda where a GPU is at hand") from error
+    return where

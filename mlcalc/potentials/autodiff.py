@@ -56,9 +56,7 @@ class AutodiffPotential(Potential, nn.Module):
 
     needs_reverse = False  #: whether Graph.reverse shall be filled
 
-    def __init__(
-        self, name: str, cutoff: float, provides: Wanted, dtype: torch.dtype = torch.float64
-    ) -> None:
+    def __init__(self, name: str, cutoff: float, provides: Wanted, dtype: torch.dtype = torch.float64) -> None:
         nn.Module.__init__(self)
         self.name = name
         self.cutoff = cutoff
@@ -102,7 +100,8 @@ class AutodiffPotential(Potential, nn.Module):
         self.check_wanted(wanted)
         with torch.enable_grad():
             graph = self._graph(structure, neighbours, attached=True)
-            if not graph.vectors.requires_grad:
+            # a direct force alone needs no derivative by the edges, and with a frozen trunk no tape for it either
+            if wanted & (Wanted.CONSERVATIVE | Wanted.VIRIAL) and not graph.vectors.requires_grad:
                 graph.vectors.requires_grad_()
             return self._assemble(structure, graph, wanted)
 
@@ -118,9 +117,7 @@ class AutodiffPotential(Potential, nn.Module):
             renumbered = torch.empty_like(neighbours.centre)
             renumbered[keep] = torch.arange(len(keep), device=keep.device)
             reverse = renumbered[neighbours.reverse[keep]]
-        return Graph(
-            structure.numbers, centre, neighbour, vectors.to(self.dtype), reverse, structure.n_atoms, attached
-        )
+        return Graph(structure.numbers, centre, neighbour, vectors.to(self.dtype), reverse, structure.n_atoms, attached)
 
     def _assemble(self, structure: Structure, graph: Graph, wanted: Wanted) -> Evaluation:
         raw, direct = self.energies_and_direct(graph, wanted)

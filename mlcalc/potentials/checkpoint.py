@@ -62,7 +62,7 @@ def _read(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
     try:
         with safe_open(str(path), framework="pt", device="cpu") as file:
             metadata = file.metadata() or {}
-            return metadata, {key: file.get_tensor(key) for key in file.keys()}
+            return metadata, {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (safe_open is no dict)
     except (SafetensorError, OSError, ValueError) as error:
         raise CheckpointError(
             f"potential: {path} is not a whole safetensors file ({error}); copy or download it again. "
@@ -96,7 +96,8 @@ def load_checkpoint(path: str | Path) -> Network:
     architecture = metadata.get("architecture")
     if architecture not in ARCHITECTURES:
         raise CheckpointError(
-            f"potential: {path} has architecture {architecture!r}; this version knows {', '.join(ARCHITECTURES)}: upgrade mlcalc"
+            f"potential: {path} has architecture {architecture!r}; "
+            f"this version knows {', '.join(ARCHITECTURES)}: upgrade mlcalc"
         )
     module = importlib.import_module(f"mlcalc.potentials.{architecture}")
     try:

@@ -3,17 +3,19 @@
 Trunk: K. T. Schütt, O. T. Unke, M. Gastegger, ICML 2021, arXiv 2102.03150 (eqs 7-10), with a smooth vector norm and an
 envelope with three vanishing derivatives.
 
-Direct head: the gradient of any sum of atomic energies has the form F_i = Σ_j (m_ij − m_ji). The head predicts such
-antisymmetric pair terms, so Newton's third law holds exactly and no net force has to be removed:
+Direct head: the gradient of a sum of atomic energies has the form F_i = Σ_j (m_ij − m_ji), where m_ij is a product of
+features of the two atoms and functions of r_ij (what is left of the sum when one message is differentiated). The head has
+that form, with features of all layers, so Newton's third law holds exactly and no net force has to be removed:
 
-    F_i = Σ_j [ Σ_c W¹_c(r_ij) p_ic p_jc r̂_ij + Σ_c W²_c(r_ij) (u_jc − u_ic) ]
+    m_ij = r̂_ij Σ_c [ W¹ a_i b_j + W² (u_i·r̂_ij) b_j + W³ u_i·w_j ]_c + Σ_c [ W⁴ b_j u_i ]_c
 
 | symbol | variable | what |
 |---|---|---|
 | s, v | scalars, vectors | features (n_atoms, C), (3, n_atoms, C) |
 | φ∘W | gates | neighbour's features times learned radial functions (3, n_edges, C) |
 | r̂ | unit | directions (3, n_edges, 1) |
-| p, u | weights, arrows | per-atom features of the direct head |
+| a, b | left, right | scalars of centre and neighbour in the direct head |
+| u, w | left_arrows, right_arrows | vectors of centre and neighbour in the direct head |
 """
 
 from __future__ import annotations
@@ -85,22 +87,31 @@ class Update(nn.Module):
 class DirectHead(nn.Module):
     """Forces as antisymmetric pair terms of per-atom features; see the module's equation."""
 
-    def __init__(self, channels: int, pair_channels: int, n_radial: int, hidden: int) -> None:
+    def __init__(self, channels: int, n_layers: int, pair_channels: int, n_radial: int, hidden: int) -> None:
         super().__init__()
+        self.merge_scalars = nn.Linear(n_layers * channels, channels)
+        self.merge_vectors = nn.Linear(n_layers * channels, channels, bias=False)
         self.update = Update(channels, hidden)
-        self.weigh = perceptron(channels, hidden, pair_channels)
-        self.point = nn.Linear(channels, pair_channels, bias=False)
-        self.filter = Filter(2, n_radial, pair_channels)
+        self.weigh = perceptron(channels, hidden, 2 * pair_channels)
+        self.point = nn.Linear(channels, 2 * pair_channels, bias=False)
+        self.filter = Filter(4, n_radial, pair_channels)
 
-    def forward(self, scalars: Tensor, vectors: Tensor, basis: Tensor, unit: Tensor, graph: Graph) -> Tensor:
-        scalars, vectors = self.update(scalars, vectors)
-        weights, arrows = self.weigh(scalars), self.point(vectors)
-        central, sideways = self.filter(basis)
-        product = weights.index_select(0, graph.centre) * weights.index_select(0, graph.neighbour)
-        along = (central * product).sum(dim=1) * unit.squeeze(2)
-        difference = arrows.index_select(1, graph.neighbour) - arrows.index_select(1, graph.centre)
-        across = (difference * sideways).sum(dim=2)
-        return sum_over((along + across).t(), graph.centre, graph.n_atoms)
+    def forward(
+        self, scalars: list[Tensor], vectors: list[Tensor], basis: Tensor, unit: Tensor, graph: Graph
+    ) -> Tensor:
+        features = self.update(
+            self.merge_scalars(torch.cat(scalars, dim=1)), self.merge_vectors(torch.cat(vectors, dim=2))
+        )
+        left, right = self.weigh(features[0]).chunk(2, dim=1)
+        left_arrows, right_arrows = self.point(features[1]).chunk(2, dim=2)
+        left, left_arrows = left.index_select(0, graph.centre), left_arrows.index_select(1, graph.centre)
+        right, right_arrows = right.index_select(0, graph.neighbour), right_arrows.index_select(1, graph.neighbour)
+        filters = self.filter(basis)
+        inner = filters[0] * left + filters[1] * (left_arrows * unit).sum(dim=0)
+        along = (inner * right + filters[2] * (left_arrows * right_arrows).sum(dim=0)).sum(dim=1)
+        across = (left_arrows * (filters[3] * right)).sum(dim=2)
+        pair = (along * unit.squeeze(2) + across).t()
+        return sum_over(pair, graph.centre, graph.n_atoms) - sum_over(pair, graph.neighbour, graph.n_atoms)
 
 
 class PaiNN(Network):
@@ -138,7 +149,7 @@ class PaiNN(Network):
         self.updates = nn.ModuleList(Update(channels, hidden) for _ in range(n_layers))
         self.energy_head = perceptron(channels, hidden, 1)
         if form != "C":
-            self.direct_head = DirectHead(channels, pair_channels, n_radial, hidden)
+            self.direct_head = DirectHead(channels, n_layers, pair_channels, n_radial, hidden)
 
     def raw_outputs(
         self, graph: Graph, species: Tensor, *, energy: bool, direct: bool
@@ -147,16 +158,18 @@ class PaiNN(Network):
         unit = (graph.vectors / distance.unsqueeze(1)).t().unsqueeze(2).contiguous()
         basis, _ = self.radial(distance)
         scalars, vectors = self.embedding(species), None
+        every_scalars, every_vectors = [], []
         for message, update in zip(self.messages, self.updates, strict=True):
             more_scalars, more_vectors = message(scalars, vectors, basis, unit, graph)
             vectors = more_vectors if vectors is None else vectors + more_vectors
             scalars, vectors = update(scalars + more_scalars, vectors)
-        assert vectors is not None
+            every_scalars.append(scalars)
+            every_vectors.append(vectors)
         energies = self.energy_head(scalars).squeeze(1) if energy else None
         force = None
         if direct:
             with torch.set_grad_enabled(graph.attached):
-                force = self.direct_head(scalars, vectors, basis, unit, graph)
+                force = self.direct_head(every_scalars, every_vectors, basis, unit, graph)
         return energies, force
 
 

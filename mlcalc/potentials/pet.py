@@ -1,9 +1,8 @@
-"""Point Edge Transformer: a transformer over the neighbour edges of each atom, with an energy and a direct-force head.
+"""Point Edge Transformer: a transformer over the neighbour edges of each atom, with energy and direct-force heads.
 
-S. N. Pozdnyakov, M. Ceriotti, NeurIPS 2023, arXiv 2305.19302. Every edge i→j carries a token, every atom a token of its own.
-In each layer the tokens of one atom attend to one another, then each edge exchanges its token with its reverse j→i. The network
-is not constrained to rotate with its input: it is trained with random rotations, and what remains of the error is seen by
-turning the structure.
+S. N. Pozdnyakov, M. Ceriotti, NeurIPS 2023, arXiv 2305.19302. Every edge i→j carries a token, every atom its own.
+In each layer the tokens of one atom attend to one another, then each edge exchanges its token with its reverse j→i. The
+network is not constrained to rotate with its input: it is trained with random rotations.
 
 Smoothness (Fu et al., arXiv 2502.12147): attention to an edge is weighed by its envelope u_ij,
 
@@ -11,8 +10,8 @@ Smoothness (Fu et al., arXiv 2502.12147): attention to an edge is weighed by its
 
 so an edge fades out of the softmax at the cutoff, and outputs of an edge carry the factor u_ij.
 
-Direct head: F_i = Σ_j (m_ij − m_ji), m_ij = u_ij (a_ij r̂_ij + b_ij) with a, b from the edge's token: the form of a gradient,
-with Newton's third law built in.
+Direct head: F_i = Σ_j (m_ij − m_ji), m_ij = u_ij (a_ij r̂_ij + b_ij) with a, b from the edge's token: the form of a
+gradient, with Newton's third law built in.
 
 | symbol | variable | what |
 |---|---|---|

@@ -56,7 +56,7 @@ class Potential(abc.ABC):
     def fingerprint(self) -> str:
         """Hexadecimal SHA-256 over whatever determines the potential's values."""
 
-    def check_species(self, structure: Structure) -> None:
+    def check_species(self, structure: Structure) -> None:  # noqa: B027 (some potentials know every element)
         """Refuse elements that the potential does not know. Called once per run, not per step."""
 
     def check_wanted(self, wanted: Wanted) -> None:

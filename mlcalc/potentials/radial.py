@@ -1,7 +1,7 @@
 """Smooth functions of distance that networks are built on.
 
-The rules are those of Fu et al. (arXiv 2502.12147, section 4) for potentials that conserve energy over long runs: a strict
-distance cutoff, no limit on the number of neighbours, and an envelope whose derivatives vanish at the cutoff.
+The rules are those of Fu et al. (arXiv 2502.12147, section 4) for potentials that conserve energy over long runs: a
+strict distance cutoff, no limit on the number of neighbours, and an envelope whose derivatives vanish at the cutoff.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from torch import Tensor, nn
 def envelope(x: Tensor, power: int = 6) -> Tensor:
     """1 at x = 0, and 0 with its first three derivatives at x = 1; x = distance/cutoff, any shape.
 
-    u(x) = 1 + a xᵖ + b xᵖ⁺¹ + c xᵖ⁺² + d xᵖ⁺³, the four coefficients fixed by u = u' = u'' = u''' = 0 at x = 1. It is the
-    polynomial of Gasteiger et al. (arXiv 2003.03123, eq. 8), taken one derivative further.
+    u(x) = 1 + a xᵖ + b xᵖ⁺¹ + c xᵖ⁺² + d xᵖ⁺³, the four coefficients fixed by u = u' = u'' = u''' = 0 at x = 1. It is
+    the polynomial of Gasteiger et al. (arXiv 2003.03123, eq. 8), taken one derivative further.
     """
     p = power
     a = -(p + 1) * (p + 2) * (p + 3) / 6

@@ -18,7 +18,11 @@ from mlcalc.neighbours import Neighbours, neighbour_list
 from mlcalc.structure import Structure
 
 #: (energy in eV, length in Å) of the units that training data may state
-UNITS = {"eV,Angstrom": (1.0, 1.0), "Hartree,Bohr": (27.211386245988, 0.529177210903), "kcal/mol,Angstrom": (0.0433641153, 1.0)}
+UNITS = {
+    "eV,Angstrom": (1.0, 1.0),
+    "Hartree,Bohr": (27.211386245988, 0.529177210903),
+    "kcal/mol,Angstrom": (0.0433641153, 1.0),
+}
 
 
 @dataclass(frozen=True)
@@ -27,7 +31,7 @@ class DataKeys:
 
     Attributes
     ----------
-    energy, forces, stress : keys in the file; None where there is none. Positions and cell are always Å in extended XYZ.
+    energy, forces, stress : keys in the file; None where there is none. Positions and cell are always Å.
     units : one of `UNITS`, of energies, forces (energy/length) and stress (energy/length³)
     """
 

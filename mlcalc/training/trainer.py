@@ -19,7 +19,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from mlcalc.errors import RunError, UsageError
-from mlcalc.evaluation import JOINT, Wanted, required
+from mlcalc.evaluation import JOINT, required
 from mlcalc.potentials.network import Network
 from mlcalc.training.data import Frame
 from mlcalc.training.losses import Weights, loss
@@ -172,21 +172,19 @@ class Trainer:
             frame = frame.rotated(random_rotation(self.seed, done))
         for group in self.optimiser.param_groups:
             group["lr"] = stage.learning_rate_at(self.step)
-        evaluation = self._evaluation(stage, frame)
+        wanted = stage.weights.wanted(frame)
+        evaluation = self.network.differentiable(frame.structure, frame.neighbours, wanted)
         value = loss(evaluation, frame, stage.weights)
         if not bool(torch.isfinite(value)):
-            raise RunError(f"training: the loss is {float(value)} at step {done}; lower learning_rate ({stage.learning_rate})")
+            raise RunError(
+                f"training: the loss is {float(value)} at step {done}; lower learning_rate ({stage.learning_rate})"
+            )
         self.optimiser.zero_grad(set_to_none=True)
         value.backward()
         torch.nn.utils.clip_grad_norm_(self.network.parameters(), 10.0)
         self.optimiser.step()
         self._average(done)
         return float(value.detach())
-
-    def _evaluation(self, stage: Stage, frame: Frame):  # type: ignore[no-untyped-def]
-        weights = stage.weights
-        wanted = weights.wanted(frame)
-        return self.network.differentiable(frame.structure, frame.neighbours, wanted)
 
     @torch.no_grad()
     def _average(self, done: int) -> None:
@@ -224,7 +222,11 @@ class Trainer:
         progress = {"stage": self.stage, "step": self.step, "seconds": self.seconds, "schedule": self._schedule()}
         path = self.folder / "state.safetensors"
         partial = path.with_suffix(".partial")
-        save_file({k: v.detach().clone().contiguous() for k, v in tensors.items()}, str(partial), {"progress": json.dumps(progress)})
+        save_file(
+            {k: v.detach().clone().contiguous() for k, v in tensors.items()},
+            str(partial),
+            {"progress": json.dumps(progress)},
+        )
         os.replace(partial, path)
 
     def _schedule(self) -> list[Mapping[str, Any]]:
@@ -234,9 +236,11 @@ class Trainer:
         path = self.folder / "state.safetensors"
         with safe_open(str(path), framework="pt") as file:
             progress = json.loads(file.metadata()["progress"])
-            tensors = {key: file.get_tensor(key) for key in file.keys()}
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (safe_open is no dict)
         if progress["schedule"] != json.loads(json.dumps(self._schedule())):
-            raise UsageError(f"folder: {self.folder} holds a run with another schedule; use a new folder or the same stages")
+            raise UsageError(
+                f"folder: {self.folder} holds a run with another schedule; use a new folder or the same stages"
+            )
         self.stage, self.step, self.seconds = progress["stage"], progress["step"], progress["seconds"]
 
         def part(prefix: str) -> dict[str, Tensor]:
@@ -250,7 +254,6 @@ class Trainer:
             k, name = key.split(".")
             state.setdefault(int(k), {})[name] = value
         if state:
-            self.optimiser.load_state_dict({"state": state, "param_groups": self.optimiser.state_dict()["param_groups"]})
-
-
-__all__ = ["Errors", "Stage", "Trainer", "Wanted", "frame_order", "random_rotation", "validate"]
+            self.optimiser.load_state_dict(
+                {"state": state, "param_groups": self.optimiser.state_dict()["param_groups"]}
+            )

@@ -1,0 +1,70 @@
+"""Frames from a potential's own molecular dynamics, labelled with its own conservative forces.
+
+For multiple time stepping it is the difference of the potential's two forces that counts, not the error of either, and
+its labels cost no electronic-structure calculation. So the direct head is trained last on such frames.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import torch
+
+from mlcalc.engines.native import NativeEngine, maxwell_boltzmann
+from mlcalc.evaluation import Wanted, required
+from mlcalc.neighbours import neighbour_list
+from mlcalc.potentials.network import Network
+from mlcalc.structure import Structure
+from mlcalc.training.data import Frame
+
+
+def labelled(network: Network, structure: Structure) -> Frame:
+    """A frame whose labels are the network's own energy and conservative force."""
+    neighbours = neighbour_list(structure, network.cutoff)
+    result = network.evaluate(structure, neighbours, Wanted.ENERGY | Wanted.CONSERVATIVE)
+    energy = required(result, "energy").squeeze(0)
+    return Frame(structure, neighbours, energy, required(result, "conservative_force"), None)
+
+
+def own_frames(
+    network: Network,
+    starts: Sequence[Structure],
+    *,
+    n_frames: int,
+    temperatures_K: Sequence[float] = (250.0, 300.0, 350.0, 400.0),
+    spacing_fs: float = 24.0,
+    frames_per_start: int = 10,
+    seed: int = 0,
+    progress: Callable[[int, int], None] | None = None,
+) -> list[Frame]:
+    """Short NVE runs with multiple time stepping (inner 0.5 fs, M = 4), temperatures in turn.
+
+    Parameters
+    ----------
+    starts : structures to start from, taken in turn; each runs on from where its last run ended
+    n_frames : how many frames to collect
+    spacing_fs : between frames
+
+    Returns
+    -------
+    frames with energy (eV) and conservative force (eV/Å) of the network itself
+    """
+    frames: list[Frame] = []
+    places = list(starts)
+    outer_steps = max(1, round(spacing_fs / 2.0))
+    run = 0
+    while len(frames) < n_frames:
+        structure = places[run % len(places)]
+        temperature = temperatures_K[run % len(temperatures_K)]
+        momenta = maxwell_boltzmann(structure, temperature, seed=1000 * seed + run)
+        engine = NativeEngine(network, structure, forces="mts", timestep_fs=2.0, n_inner=4, momenta=momenta)
+        for _ in range(frames_per_start):
+            engine.run(outer_steps, stride=outer_steps)
+            structure = replace(structure, positions=torch.as_tensor(engine.phase.positions).clone())
+            frames.append(labelled(network, structure))
+            if progress is not None:
+                progress(min(len(frames), n_frames), n_frames)
+        places[run % len(places)] = structure
+        run += 1
+    return frames[:n_frames]

@@ -1,0 +1,222 @@
+"""The record of a run: engine-neutral frames in one file that grows, readable after a crash at any moment.
+
+File layout: one line of JSON (provenance, atoms, cell), then one fixed-size record for each frame: 64-bit little-endian
+floats, then the CRC-32 of their bytes. A frame that a crash tore is shorter than a record or fails its checksum, and every
+frame before it is whole.
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+import struct
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+import mlcalc
+from mlcalc.errors import RunError, UsageError
+from mlcalc.structure import Structure
+
+FORMAT = "mlcalc-trajectory-1"
+_SCALARS = ("time_ps", "potential_energy", "kinetic_energy", "conserved", "power")
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One outer step, where energy and momenta are synchronous.
+
+    Attributes
+    ----------
+    time_ps : ps
+    positions : (n_atoms, 3), Å; momenta : (n_atoms, 3), amu·Å/time
+    potential_energy : eV, the conservative one; nan where the potential has none
+    kinetic_energy : eV
+    conserved : eV, potential + kinetic − heat booked so far
+    power : eV/ps, Σ v·(f_direct − f_conservative); nan where both forces are not at hand
+    """
+
+    time_ps: float
+    positions: Array
+    momenta: Array
+    potential_energy: float
+    kinetic_energy: float
+    conserved: float
+    power: float
+
+
+@dataclass(frozen=True)
+class Trajectory:
+    """All frames of a run; the first axis of positions, momenta and every series is the frame.
+
+    Attributes
+    ----------
+    provenance : potential, integrator, seeds, versions
+    numbers, masses : (n_atoms,); cell : (3, 3), Å; periodic : (3,)
+    positions, momenta : (n_frames, n_atoms, 3); the others as in `Frame`, (n_frames,)
+    """
+
+    provenance: Mapping[str, Any]
+    numbers: NDArray[np.int64]
+    masses: Array
+    cell: Array
+    periodic: NDArray[np.bool_]
+    time_ps: Array
+    positions: Array
+    momenta: Array
+    potential_energy: Array
+    kinetic_energy: Array
+    conserved: Array
+    power: Array
+
+    @property
+    def n_atoms(self) -> int:
+        return len(self.numbers)
+
+    @property
+    def n_frames(self) -> int:
+        return len(self.time_ps)
+
+
+def header(structure: Structure, provenance: Mapping[str, Any]) -> dict[str, Any]:
+    """What a file says before its frames: atoms, cell, and how the run was made.
+
+    Raises
+    ------
+    UsageError
+        for a batch of several systems: each has a file of its own.
+    """
+    if structure.n_systems != 1:
+        raise UsageError(f"structure: got a batch of {structure.n_systems} systems; a trajectory holds one")
+    import torch
+
+    versions = {"mlcalc": mlcalc.__version__, "torch": torch.__version__, "numpy": np.__version__}
+    return {
+        "format": FORMAT,
+        "provenance": {**provenance, "versions": {**versions, "python": platform.python_version()}},
+        "numbers": structure.numbers.tolist(),
+        "masses": structure.masses.tolist(),
+        "cell": structure.cell[0].tolist(),
+        "periodic": structure.periodic[0].tolist(),
+    }
+
+
+def assemble(head: Mapping[str, Any], frames: Sequence[Frame]) -> Trajectory:
+    """A Trajectory from a header and frames."""
+    n_atoms = len(head["numbers"])
+    return Trajectory(
+        provenance=head["provenance"],
+        numbers=np.array(head["numbers"], dtype=np.int64),
+        masses=np.array(head["masses"], dtype=float),
+        cell=np.array(head["cell"], dtype=float),
+        periodic=np.array(head["periodic"], dtype=bool),
+        positions=np.array([frame.positions for frame in frames], dtype=float).reshape(-1, n_atoms, 3),
+        momenta=np.array([frame.momenta for frame in frames], dtype=float).reshape(-1, n_atoms, 3),
+        **{name: np.array([getattr(frame, name) for frame in frames], dtype=float) for name in _SCALARS},
+    )
+
+
+class TrajectoryWriter:
+    """Appends frames to a new file; each is handed to the system before `append` returns.
+
+    Parameters
+    ----------
+    path : of the file to make
+    structure : the atoms, masses and cell of the run
+    provenance : how the run was made, as JSON types; versions are added
+
+    Raises
+    ------
+    UsageError
+        if the file exists already (a run is never overwritten) or cannot be made.
+    RunError
+        from `append`, if the disk is full; the frames so far stay readable.
+    """
+
+    def __init__(self, path: str | Path, structure: Structure, provenance: Mapping[str, Any]) -> None:
+        self.path = Path(path)
+        self.n_frames = 0
+        head = json.dumps(header(structure, provenance)) + "\n"
+        try:
+            self._file: BinaryIO = open(self.path, "xb", buffering=0)  # noqa: SIM115 (closed by close)
+        except FileExistsError as error:
+            raise UsageError(f"trajectory: {self.path} exists; remove it or give another name") from error
+        except OSError as error:
+            raise UsageError(f"trajectory: cannot write {self.path} ({error.strerror}); give another place") from error
+        self._write(head.encode())
+
+    def append(self, frame: Frame) -> None:
+        """Write one frame."""
+        scalars = np.array([getattr(frame, name) for name in _SCALARS], dtype="<f8")
+        payload = scalars.tobytes() + _bytes(frame.positions) + _bytes(frame.momenta)
+        self._write(payload + struct.pack("<I", zlib.crc32(payload)))
+        self.n_frames += 1
+
+    def _write(self, data: bytes) -> None:
+        try:
+            if self._file.write(data) != len(data):
+                raise OSError(28, "No space left on device")
+        except OSError as error:
+            raise RunError(
+                f"trajectory: {self.path} could not be written ({error.strerror}) after {self.n_frames} frames, which "
+                "are whole; free some space and continue from the last"
+            ) from error
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+    def __enter__(self) -> TrajectoryWriter:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _bytes(values: Array) -> bytes:
+    return np.ascontiguousarray(values, dtype="<f8").tobytes()
+
+
+def read_trajectory(path: str | Path) -> Trajectory:
+    """Every whole frame of a file; a torn last frame is left out.
+
+    Raises
+    ------
+    UsageError
+        for a missing or foreign file.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise UsageError(f"trajectory: no file {path}; give the path of a trajectory that mlcalc wrote")
+    data = path.read_bytes()
+    line, _, body = data.partition(b"\n")
+    try:
+        head = json.loads(line)
+        if head["format"] != FORMAT:
+            raise ValueError(f"format {head['format']!r}")
+    except (ValueError, KeyError, TypeError) as error:
+        raise UsageError(f"trajectory: {path} is not an {FORMAT} file ({error}); use the program that wrote it") from None
+    n_atoms = len(head["numbers"])
+    size = 8 * (len(_SCALARS) + 6 * n_atoms)
+    frames: list[Frame] = []
+    for start in range(0, len(body) - size - 3, size + 4):
+        payload = body[start : start + size]
+        if struct.unpack("<I", body[start + size : start + size + 4])[0] != zlib.crc32(payload):
+            break
+        frames.append(_frame(np.frombuffer(payload, dtype="<f8"), n_atoms))
+    return assemble(head, frames)
+
+
+def _frame(values: Array, n_atoms: int) -> Frame:
+    n = len(_SCALARS)
+    positions, momenta = values[n:].reshape(2, n_atoms, 3)
+    return Frame(positions=positions, momenta=momenta, **dict(zip(_SCALARS, map(float, values[:n]), strict=True)))

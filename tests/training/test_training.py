@@ -1,0 +1,232 @@
+"""Training: labels are read as stated, runs resume exactly, every stage lowers what it is meant to lower."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import ase
+import ase.io
+import numpy as np
+import pytest
+import torch
+from ase.calculators.lj import LennardJones
+
+from mlcalc.errors import UsageError
+from mlcalc.potentials.checkpoint import load_checkpoint, read_card
+from mlcalc.potentials.painn import PaiNN
+from mlcalc.potentials.pet import PET
+from mlcalc.training.data import DataKeys, fit_energy_offsets, read_frames, split
+from mlcalc.training.losses import Weights
+from mlcalc.training.run import TrainingSettings, train
+from mlcalc.training.trainer import Stage, Trainer, random_rotation, validate
+
+KEYS = DataKeys("eV,Angstrom", stress="stress")
+SIZES = {"channels": 8, "n_layers": 1, "n_radial": 6, "hidden": 16, "pair_channels": 4}
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """24 frames of eight argon-like atoms in a periodic box, labelled by ASE's Lennard-Jones with stress."""
+    rng = np.random.default_rng(0)
+    grid = np.stack(np.meshgrid(*[[0.0, 1.0]] * 3), -1).reshape(-1, 3) * 2.4
+    frames = []
+    for _ in range(24):
+        atoms = ase.Atoms("Ar4Ne4", positions=grid + rng.normal(0, 0.12, (8, 3)), cell=[4.8] * 3, pbc=True)
+        atoms.calc = LennardJones(epsilon=0.2, sigma=2.1, rc=4.0, smooth=True)
+        atoms.get_potential_energy()
+        atoms.get_stress()
+        frames.append(atoms)
+    path = tmp_path_factory.mktemp("data") / "argon.xyz"
+    ase.io.write(path, frames)
+    return path
+
+
+def small(seed: int = 0) -> PaiNN:
+    torch.manual_seed(seed)
+    return PaiNN(["Ne", "Ar"], 4.0, "M", **SIZES)
+
+
+def trainer(data: Path, folder: Path, stages: list[Stage], **options: object) -> Trainer:
+    frames = read_frames(data, KEYS, 4.0)
+    training, validation = split(frames, 4, 0)
+    return Trainer(small(), training, validation, stages, folder, validate_every=10, **options)  # type: ignore[arg-type]
+
+
+def test_labels_keep_their_units(data: Path) -> None:
+    """The same file read as Hartree and Bohr: 1 Hartree = 27.2114 eV, 1 Bohr = 0.529177 Å (CODATA 2018)."""
+    ours = read_frames(data, KEYS, 4.0)[0]
+    theirs = read_frames(data, DataKeys("Hartree,Bohr", stress="stress"), 4.0)[0]
+    assert float(theirs.energy / ours.energy) == pytest.approx(27.211386, rel=1e-6)
+    torch.testing.assert_close(theirs.force, ours.force * 27.211386245988 / 0.529177210903)
+    assert ours.virial is not None and theirs.virial is not None
+    torch.testing.assert_close(theirs.virial, ours.virial * 27.211386245988 / 0.529177210903**3)
+
+
+def test_virial_label_is_minus_stress_times_volume(data: Path) -> None:
+    atoms = ase.io.read(data, 0)
+    virial = read_frames(data, KEYS, 4.0)[0].virial
+    assert virial is not None
+    np.testing.assert_allclose(virial.numpy(), -atoms.get_stress(voigt=False) * atoms.get_volume(), atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("keys", "word"),
+    [
+        (DataKeys("eV"), "units"),
+        (DataKeys("eV,Angstrom", energy="TotEnergy"), "TotEnergy"),
+        (DataKeys("eV,Angstrom", forces="dft_forces"), "dft_forces"),
+    ],
+)
+def test_wrong_keys_and_units_are_refused(data: Path, keys: DataKeys, word: str) -> None:
+    with pytest.raises(UsageError, match=word):
+        read_frames(data, keys, 4.0)
+
+
+def test_missing_and_foreign_files_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="no file"):
+        read_frames(tmp_path / "none.xyz", KEYS, 4.0)
+    (tmp_path / "text.xyz").write_text("no numbers here\n")
+    with pytest.raises(UsageError, match="extended XYZ"):
+        read_frames(tmp_path / "text.xyz", KEYS, 4.0)
+
+
+def test_energy_offsets_are_found(data: Path) -> None:
+    """Energies made of known offsets come back as those offsets (least squares, exact data)."""
+    frames = read_frames(data, KEYS, 4.0)
+    mixed = []
+    for k, frame in enumerate(frames[:6]):
+        structure = frame.structure
+        numbers = structure.numbers.clone()
+        numbers[: k + 1] = 10
+        energy = torch.where(numbers == 10, -3.0, -7.5).double().sum()
+        changed = type(structure)(
+            structure.positions, numbers, structure.cell, structure.periodic, structure.masses, structure.system
+        )
+        mixed.append(type(frame)(changed, frame.neighbours, energy, frame.force, None))
+    torch.testing.assert_close(fit_energy_offsets(mixed, [10, 18]), torch.tensor([-3.0, -7.5], dtype=torch.float64))
+
+
+def test_a_killed_run_resumes_to_the_same_bits(data: Path, tmp_path: Path) -> None:
+    stages = [
+        Stage("direct", 15, 1e-2, Weights(direct=1.0)),
+        Stage("conservative", 15, 1e-2, Weights(conservative=1.0, energy=0.1, alignment=1.0)),
+    ]
+    whole = trainer(data, tmp_path / "whole", stages, seed=3).run()
+
+    class Kill(Exception):
+        pass
+
+    def killer(name: str, step: int, total: int, value: float) -> None:
+        if name == killed_in and step == 12:  # two steps after the last state was written
+            raise Kill
+
+    for killed_in in ("direct", "conservative"):
+        with pytest.raises(Kill):
+            trainer(data, tmp_path / "cut", stages, seed=3).run(killer)
+    resumed = trainer(data, tmp_path / "cut", stages, seed=3).run()
+    assert resumed.fingerprint == whole.fingerprint
+
+
+def test_another_schedule_does_not_resume(data: Path, tmp_path: Path) -> None:
+    trainer(data, tmp_path, [Stage("direct", 5, 1e-3, Weights(direct=1.0))]).run()
+    with pytest.raises(UsageError, match="schedule"):
+        trainer(data, tmp_path, [Stage("direct", 6, 1e-3, Weights(direct=1.0))])
+
+
+def test_alignment_moves_only_the_direct_head(data: Path, tmp_path: Path) -> None:
+    before = small()
+    stage = Stage("alignment", 20, 1e-2, Weights(alignment=1.0), only_direct_head=True)
+    run = trainer(data, tmp_path, [stage])
+    first = validate(before, run.validation).alignment
+    after = run.run()
+    for name, parameter in after.named_parameters():
+        same = torch.equal(parameter, before.get_parameter(name))
+        assert same is not name.startswith("direct_head"), name
+    assert validate(after, run.validation).alignment < first
+
+
+def test_random_rotations_are_orthogonal_and_reproducible() -> None:
+    turn = random_rotation(1, 2)
+    torch.testing.assert_close(turn @ turn.T, torch.eye(3, dtype=torch.float64))
+    assert torch.equal(turn, random_rotation(1, 2))
+    assert not torch.equal(turn, random_rotation(1, 3))
+    assert {float(torch.linalg.det(random_rotation(0, k)).round()) for k in range(16)} == {1.0, -1.0}
+
+
+def test_a_turned_frame_has_turned_labels(data: Path) -> None:
+    """An equivariant network cannot tell a frame from its rotation: same errors for both."""
+    frame = read_frames(data, KEYS, 4.0)[0]
+    network = small().double()
+    turned = frame.rotated(random_rotation(0, 1))
+    here, there = validate(network, [frame]), validate(network, [turned])
+    assert there.direct == pytest.approx(here.direct, rel=1e-9)
+    assert there.conservative == pytest.approx(here.conservative, rel=1e-9)
+
+
+def settings(**changes: object) -> TrainingSettings:
+    base: dict[str, object] = dict(
+        cutoff=4.0,
+        steps_direct=150,
+        steps_conservative=150,
+        steps_alignment=60,
+        n_validation=4,
+        n_own_frames=12,
+        learning_rate=1e-2,
+        sizes=tuple(SIZES.items()),
+    )
+    return TrainingSettings(**{**base, **changes})  # type: ignore[arg-type]
+
+
+def test_the_whole_schedule(data: Path, tmp_path: Path) -> None:
+    path = train(data, KEYS, tmp_path, settings())
+    network = load_checkpoint(path)
+    frames = read_frames(data, KEYS, 4.0)
+    rms = 1000 * float(torch.cat([frame.force for frame in frames]).square().mean().sqrt())
+    errors = validate(network, split(frames, 4, 0)[1])
+    # a network that predicts nothing has the error `rms`; both heads must have learnt most of the force
+    assert errors.direct < 0.5 * rms
+    assert errors.conservative < 0.5 * rms
+    card = read_card(path)
+    assert card["time_over_conservative_from_scratch"]["total"] < 1.0
+    assert json.loads((tmp_path / "card.json").read_text()) == card
+    for name in ("log.csv", "curves.png", "parity.png", "alignment/log.csv"):
+        assert (tmp_path / name).stat().st_size > 100
+    with (tmp_path / "log.csv").open() as file:
+        assert [row["stage"] for row in csv.DictReader(file)] == ["direct", "conservative"]
+
+
+@pytest.mark.parametrize(("form", "heads"), [("C", ["conservative"]), ("NC", ["direct"])])
+def test_single_headed_forms_train(data: Path, tmp_path: Path, form: str, heads: list[str]) -> None:
+    network = load_checkpoint(train(data, KEYS, tmp_path, settings(form=form, steps_direct=20, steps_conservative=20)))
+    with (tmp_path / "log.csv").open() as file:
+        row = next(csv.DictReader(file))
+    assert [name for name in ("direct", "conservative") if row[name] != "nan"] == heads
+    assert network.form == form
+
+
+def test_pet_learns(data: Path, tmp_path: Path) -> None:
+    sizes = {"width": 16, "n_layers": 1, "n_heads": 2, "n_radial": 6, "hidden": 16}
+    made = settings(architecture="pet", sizes=tuple(sizes.items()), steps_direct=120, steps_conservative=0)
+    network = load_checkpoint(train(data, KEYS, tmp_path, settings_without_alignment(made)))
+    assert isinstance(network, PET)
+    frames = read_frames(data, KEYS, 4.0)
+    rms = 1000 * float(torch.cat([frame.force for frame in frames]).square().mean().sqrt())
+    assert validate(network, frames).direct < 0.8 * rms
+
+
+def settings_without_alignment(made: TrainingSettings) -> TrainingSettings:
+    from dataclasses import replace
+
+    return replace(made, steps_alignment=0)
+
+
+def test_impossible_settings_are_refused() -> None:
+    for changes, word in (
+        ({"architecture": "gnn"}, "architecture"),
+        ({"form": "X"}, "form"),
+        ({"steps_direct": -1}, "steps_direct"),
+    ):
+        with pytest.raises(UsageError, match=word):
+            TrainingSettings(**changes)  # type: ignore[arg-type]
