@@ -26,7 +26,7 @@ _HOMES = {
     "maxwell_boltzmann": "mlcalc.engines.native",
     "neighbour_list": "mlcalc.neighbours",
     "read_trajectory": "mlcalc.trajectory",
-    "water_box": "mlcalc.boxes",
+    "water_box": "mlcalc.potentials.pretrained",
 }
 
 __all__ = ["__version__", "audit", *sorted(_HOMES)]
@@ -34,7 +34,6 @@ __all__ = ["__version__", "audit", *sorted(_HOMES)]
 if TYPE_CHECKING:
     from mlcalc.audit.result import AuditResult as AuditResult
     from mlcalc.audit.settings import AuditSettings as AuditSettings
-    from mlcalc.boxes import water_box as water_box
     from mlcalc.engines.ase import MLCalculator as MLCalculator
     from mlcalc.engines.ase_dynamics import MTSVelocityVerlet as MTSVelocityVerlet
     from mlcalc.engines.native import NativeEngine as NativeEngine
@@ -43,6 +42,7 @@ if TYPE_CHECKING:
     from mlcalc.evaluation import Wanted as Wanted
     from mlcalc.neighbours import neighbour_list as neighbour_list
     from mlcalc.potentials import load as load
+    from mlcalc.potentials.pretrained import water_box as water_box
     from mlcalc.structure import Structure as Structure
     from mlcalc.trajectory import read_trajectory as read_trajectory
 

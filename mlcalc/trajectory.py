@@ -204,7 +204,9 @@ def read_trajectory(path: str | Path) -> Trajectory:
         if head["format"] != FORMAT:
             raise ValueError(f"format {head['format']!r}")
     except (ValueError, KeyError, TypeError) as error:
-        raise UsageError(f"trajectory: {path} is not an {FORMAT} file ({error}); use the program that wrote it") from None
+        raise UsageError(
+            f"trajectory: {path} is not an {FORMAT} file ({error}); use the program that wrote it"
+        ) from None
     n_atoms = len(head["numbers"])
     size = 8 * (len(_SCALARS) + 6 * n_atoms)
     frames: list[Frame] = []

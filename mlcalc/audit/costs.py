@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 
@@ -10,6 +11,7 @@ import torch
 
 from mlcalc.audit.experiments import Bench
 from mlcalc.audit.result import Costs
+from mlcalc.errors import RunError
 from mlcalc.evaluation import JOINT, Wanted
 from mlcalc.neighbours import neighbour_list
 
@@ -54,13 +56,16 @@ def _steps(bench: Bench) -> dict[str, Callable[[], float]]:
     offered = {"direct": Wanted.DIRECT, "conservative": Wanted.CONSERVATIVE, "mts": Wanted.DIRECT | Wanted.CONSERVATIVE}
 
     def timer(forces: str, m: int) -> Callable[[], float]:
-        engine = bench.engine(forces, m)
         device, inner = bench.potential.device, 2 * n_inner
-        engine.run(1)
 
         def measure() -> float:
-            short = _seconds(lambda: engine.run(1, stride=1), device)
-            long = _seconds(lambda: engine.run(1 + inner // m, stride=1 + inner // m), device)
+            engine = bench.engine(forces, m)
+            try:
+                engine.run(1)
+                short = _seconds(lambda: engine.run(1, stride=1), device)
+                long = _seconds(lambda: engine.run(1 + inner // m, stride=1 + inner // m), device)
+            except RunError:
+                return math.nan  # too unstable for so few steps; the runs themselves will say so
             return 1000 * (long - short) / inner
 
         return measure
@@ -85,10 +90,10 @@ def measure_costs(bench: Bench) -> Costs:
         for name, timer in timers.items():
             times[name].append(timer())
         bench.progress("cost table", k + 1, rounds)
-    median = {name: float(np.median(values)) for name, values in times.items()}
 
     def get(name: str) -> float | None:
-        return median.get(name)
+        finite = [value for value in times.get(name, ()) if math.isfinite(value)]
+        return float(np.median(finite)) if finite else None
 
     direct, conservative, step_direct, step_mts = map(get, ("direct", "conservative", "step_direct", "step_mts"))
     n_inner = bench.settings.n_inner

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -159,7 +160,13 @@ def _frames(
         if record is None or len(record.time_ps) == 0:
             raise
         bench.progress(title, total, total)
-        return record, str(error)
+        return record, _reason(error)
+
+
+def _reason(error: RunError) -> str:
+    """What stopped a run, without the engine's advice: an audit wants to see it happen."""
+    inside = re.search(r"\((temperature [^)]*)\)|(atoms \d+ and \d+ are \S+ Å apart)", str(error))
+    return (inside.group(1) or inside.group(2)) if inside else "positions or forces are not finite"
 
 
 def _drift(record: Trajectory) -> tuple[Finding | None, Finding | None, bool]:
@@ -187,14 +194,16 @@ def series_of(record: Trajectory) -> Series:
 
 def heating_power(record: Trajectory) -> Finding | None:
     """⟨v·(f_direct − f_conservative)⟩ along a direct run: what its energy gains, without looking at its energy."""
-    if int(np.isfinite(record.power).sum()) < 3:
+    finite = np.isfinite(record.power)
+    if finite.sum() < 3:
         return None
     try:
-        found = nonconservative_power.measure(record.time_ps, record.power, record.n_atoms)
+        found = nonconservative_power.measure(record.time_ps[finite], record.power[finite], record.n_atoms)
     except TooShortToTell as short:
+        if not isinstance(short.estimate, nonconservative_power.Power):
+            return None
         found = short.estimate
-    found = found[0] if isinstance(found, tuple) else found
-    return found if isinstance(found, Finding) else None
+    return found.per_atom
 
 
 def step_ladder(bench: Bench, known: dict[int, Trajectory]) -> tuple[Rung, ...]:
@@ -288,7 +297,27 @@ def block_atoms(structure: Structure, n_wanted: int, seed: int) -> list[int]:
 
 
 def _profile(bench: Bench, forces: str) -> Profile | None:
-    raise NotImplementedError
+    atoms = block_atoms(bench.structure, bench.settings.block_atoms, bench.settings.seed)
+    rows = jacobian.jacobian_rows(
+        bench.potential,
+        bench.structure,
+        forces,
+        atoms,
+        progress=lambda done, total: bench.progress("asymmetry against distance", done, total),
+    )
+    blocks = rows.reshape(len(atoms), 3, -1, 3)[:, :, atoms]
+    frame = bench.structure.to_ase()[0][atoms]
+    apart = frame.get_all_distances(mic=bool(frame.pbc.any()))
+    found = pair_asymmetry.from_blocks(blocks, apart, np.arange(0.5, max(float(apart.max()) + 1, 2.0), 0.75).tolist())
+    if len(found.distance) == 0:
+        return None
+    return Profile(
+        forces=forces,
+        distance=tuple(found.distance.tolist()),
+        asymmetry=tuple(found.asymmetry.tolist()),
+        standard_error=tuple(found.standard_error.tolist()),
+        n_pairs=tuple(found.n_pairs.tolist()),
+    )
 
 
 def force_difference(bench: Bench, record: Trajectory, n_frames: int = 8) -> Difference:

@@ -71,15 +71,20 @@ def _formula(formula: str) -> str:
 
 
 def _sentence(text: str) -> str:
-    return _text(text[:1].upper() + text[1:])
+    first = text[:1].upper() if text[:1].isascii() else text[:1]
+    return _text(first + text[1:])
 
 
-def _chip(status: str) -> str:
-    return f'<span class="chip {_CLASS[status]}">{escape(status)}</span>'
+def _chip(status: str, word: str = "") -> str:
+    return f'<span class="chip {_CLASS[status]}">{escape(word or status)}</span>'
 
 
 def _force(forces: str) -> str:
     return f'<span class="force {forces}">{_NAMES[forces]}</span>'
+
+
+def _short(forces: str) -> str:
+    return f'<span class="force {forces}">{"MTS" if forces == "mts" else forces}</span>'
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]], kind: str = "") -> str:
@@ -133,7 +138,10 @@ def _uses(verdicts: Sequence[Verdict]) -> str:
 def _legend(forces: Iterable[str]) -> str:
     return (
         '<div class="legend">'
-        + "".join(f'<span class="key {name}"><span>{_NAMES[name]}</span></span>' for name in forces)
+        + "".join(
+            f'<span class="key {name}"><span>{_NAMES[name]}{" (MTS)" if name == "mts" else ""}</span></span>'
+            for name in forces
+        )
         + "</div>"
     )
 
@@ -157,9 +165,7 @@ def _energy(result: AuditResult) -> str:
         f"{_energy_chart('Conserved energy against time', order, end)}{_stopped(runs)}</div>"
     ]
     if quiet and len(quiet) < len(runs):
-        title = (
-            "Conservative forces and multiple time stepping, enlarged" if len(quiet) > 1 else "Without direct forces"
-        )
+        title = "Conservative and MTS, enlarged" if len(quiet) > 1 else "Without direct forces"
         cards.append(f'<div class="card"><h3>{title}</h3>{_energy_chart(title, quiet, end)}</div>')
     return f"""<section><h2>Energy against time</h2>
 <p class="lead">At constant energy this line should be flat. It counts conservative and kinetic energy.</p>
@@ -169,7 +175,7 @@ def _energy(result: AuditResult) -> str:
 
 def _stopped(runs: Sequence[Run]) -> str:
     return "".join(
-        f"<p>The {_NAMES[run.forces]} run was stopped at {run.reached_ps:.2f} ps: {escape(run.exploded)}.</p>"
+        f"<p>The {_NAMES[run.forces]} run was stopped at {run.reached_ps:.2f} ps: {_text(run.exploded)}.</p>"
         for run in runs
         if run.exploded
     )
@@ -192,7 +198,7 @@ def _drift(result: AuditResult) -> str:
         for run, drift in found
     ]
     rows = [
-        (_force(run.forces), _text(bare(drift)), _text(bare(run.heating)), f"{run.reached_ps:.3g} ps")
+        (_short(run.forces), _text(bare(drift)), _text(bare(run.heating)), f"{run.reached_ps:.3g} ps")
         for run, drift in found
     ]
     table = _table(("Forces", "#meV/atom/ps", "#K/ps", "#Length"), rows)
@@ -232,8 +238,8 @@ def _asymmetry(result: AuditResult) -> str:
     table = _table(("Quantity", "#Value", "#Round-off alone"), rows, "small")
     cards.append(f'<div class="card"><h3>In numbers</h3>{table}</div>')
     return f"""<section><h2>Are the forces a gradient?</h2>
-<p class="lead">λ is the antisymmetric share of the Jacobian ∂F/∂x: 0 for the gradient of an energy, about 0.7 for
-random numbers. Between pairs of atoms it shows at which distance the fault sits.</p>
+<p class="lead">λ is the antisymmetric share of the Jacobian ∂F/∂x: 0 for the gradient of an energy, 1 for a pure
+rotation. Between pairs of atoms it shows at which distance the fault sits.</p>
 <div class="grid">{"".join(cards)}</div></section>"""
 
 
@@ -245,7 +251,7 @@ def _ladder(ladder: Sequence[Rung]) -> str:
             str(rung.n_inner),
             f"{rung.timestep_fs:g}",
             _text(bare(rung.drift)),
-            f'<span class="chip {"safe" if rung.stable else "unsafe"}">{"stable" if rung.stable else "unstable"}</span>',
+            _chip(SAFE, "stable") if rung.stable else _chip(UNSAFE, "unstable"),
         )
         for rung in ladder
     ]

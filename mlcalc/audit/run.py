@@ -66,7 +66,7 @@ def audit(
     costs = measure_costs(bench)
     asymmetry = asymmetries(bench)
     runs, records = [], {}
-    for forces in (*available(potential), *(("mts",) if bench.hybrid else ())):
+    for forces in ("conservative", "mts", "direct") if bench.hybrid else available(potential):
         run, records[forces] = constant_energy_run(bench, forces)
         runs.append(run)
     difference = force_difference(bench, records["conservative"]) if bench.hybrid else None

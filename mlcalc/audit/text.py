@@ -7,7 +7,7 @@ import textwrap
 from collections.abc import Sequence
 
 from mlcalc.audit.result import CARE, SAFE, TOO_SHORT, UNSAFE, AuditResult
-from mlcalc.audit.verdict import plus_minus
+from mlcalc.audit.verdict import bare, plus_minus
 
 WIDTH = 80
 _COLOURS = {SAFE: "32", CARE: "33", TOO_SHORT: "33", UNSAFE: "31"}
@@ -56,15 +56,13 @@ def _milliseconds(value: float | None) -> str:
 def _numbers(result: AuditResult) -> list[str]:
     costs = result.costs
     step = {"conservative": costs.step_conservative, "direct": costs.step_direct, "mts": costs.step_mts}
-    widths = (15, 27, 22, 16)
-    lines = [_row(("run", "drift", "heating", "ms a step"), widths), "-" * WIDTH]
+    widths = (15, 25, 25, 15)
+    lines = [_row(("run", "meV/atom/ps", "K/ps", "ms a step"), widths), "-" * WIDTH]
     for run in result.runs:
         name = f"MTS, M = {run.n_inner}" if run.forces == "mts" else run.forces
-        if run.exploded:
-            cells = (name, f"exploded at {run.reached_ps:.2f} ps", plus_minus(run.heating))
-        else:
-            cells = (name, plus_minus(run.drift), plus_minus(run.heating))
-        lines.append(_row((*cells, _milliseconds(step[run.forces])), widths))
+        end = f" exploded at {run.reached_ps:.2f} ps" if run.exploded else ""
+        lines.append(_row((name, bare(run.drift), bare(run.heating), _milliseconds(step[run.forces])), widths))
+        lines += [f"{'':<15}{end.strip():>50}"] if end else []
     lines += ["", *_facts(result)]
     return lines
 

@@ -40,6 +40,13 @@ SIGNIFICANCE = Threshold(
     "standard errors",
     "How far an estimate must stand from a limit to be on one side of it: about 95 % confidence.",
 )
+SHORTEST_RUN = Threshold(
+    "shortest_run",
+    0.5,
+    "ps",
+    "Nothing is called safe after a shorter run: it sees a few periods only of the slow vibrations of a liquid (some "
+    "0.2 ps each), and heating may still be starting up.",
+)
 SHORTEST_THERMOSTAT_TIME = Threshold(
     "shortest_thermostat_time",
     0.1,
@@ -91,6 +98,7 @@ THRESHOLDS = (
     DRIFT_TOLERANCE,
     DRIFT_LIMIT,
     SIGNIFICANCE,
+    SHORTEST_RUN,
     SHORTEST_THERMOSTAT_TIME,
     TEMPERATURE_ERROR,
     EXPLOSION,

@@ -79,9 +79,11 @@ def drift_status(run: Run) -> str:
     size = abs(run.drift.value)
     error = run.drift.standard_error if math.isfinite(run.drift.standard_error) else math.inf
     low, high = size - limit.SIGNIFICANCE.value * error, size + limit.SIGNIFICANCE.value * error
-    # an untrustworthy error bar proves nothing, except that something ten times over the limit is over it
+    # too few independent samples prove no safety; but a run that heats faster and faster has few of them, too
     if not run.long_enough:
-        return UNSAFE if low > 10 * limit.DRIFT_LIMIT.value else TOO_SHORT
+        return UNSAFE if low > limit.DRIFT_LIMIT.value else TOO_SHORT
+    if low <= limit.DRIFT_TOLERANCE.value and run.reached_ps < limit.SHORTEST_RUN.value:
+        return TOO_SHORT
     if high <= limit.DRIFT_TOLERANCE.value:
         return SAFE
     if low <= limit.DRIFT_TOLERANCE.value:
@@ -95,7 +97,7 @@ def longer_ps(run: Run) -> float | None:
         return None
     room = max(limit.DRIFT_TOLERANCE.value - abs(run.drift.value), 0.25 * limit.DRIFT_TOLERANCE.value)
     factor = (limit.SIGNIFICANCE.value * run.drift.standard_error / room) ** (2 / 3)
-    return float(f"{max(2.0, factor) * run.reached_ps:.2g}")
+    return max(float(f"{max(2.0, factor) * run.reached_ps:.2g}"), limit.SHORTEST_RUN.value)
 
 
 def drift_sentence(run: Run) -> str:

@@ -147,7 +147,9 @@ class NativeEngine:
             if a position is not finite or the temperature passes `max_temperature_K`; frames so far are kept.
         """
         if n_steps < 0 or stride < 1:
-            raise UsageError(f"n_steps, stride: got {n_steps}, {stride}; give 0 or more steps and a stride of 1 or more")
+            raise UsageError(
+                f"n_steps, stride: got {n_steps}, {stride}; give 0 or more steps and a stride of 1 or more"
+            )
         frames: list[Frame] = []
 
         def record() -> None:

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.metadata
-import importlib.util
 import os
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -14,15 +12,13 @@ if TYPE_CHECKING:
 
     from mlcalc.potentials.potential import Potential
 
-#: Bundled weights by name; "water" is the one that audits better
-PRETRAINED = {"water": "water-painn", "water-painn": "water-painn", "water-pet": "water-pet"}
 #: Potentials that need no weights: files of this folder with a POTENTIAL that takes keyword arguments
 ANALYTIC = ("harmonic", "lennard_jones")
 #: Entry-point group in which other packages offer theirs: name = "package.module:make", called as
 #: make(device=…, dtype=…, **parameters), returning a Potential
 ENTRY_POINTS = "mlcalc.potentials"
 
-_PRETRAINED_FOLDER = Path(__file__).parent / "pretrained"
+_SUFFIX = ".safetensors"
 
 
 def load(
@@ -52,18 +48,19 @@ def load(
     import torch
 
     from mlcalc.errors import UsageError
+    from mlcalc.potentials import pretrained
 
     if dtype not in (None, torch.float32, torch.float64):
         raise UsageError(f"dtype: got {dtype}; choose torch.float32 or torch.float64")
     where = _checked_device(device)
     key = os.fspath(name)
     offered = {point.name: point for point in importlib.metadata.entry_points(group=ENTRY_POINTS)}
-    if key in PRETRAINED or key.endswith(".safetensors") or os.sep in key:
+    if key in pretrained.NAMES or key.endswith(_SUFFIX) or os.sep in key:
         if parameters:
             raise UsageError(f"{next(iter(parameters))}: the checkpoint {key!r} takes no parameters; leave it out")
         from mlcalc.potentials.checkpoint import load_checkpoint
 
-        path = _PRETRAINED_FOLDER / f"{PRETRAINED[key]}.safetensors" if key in PRETRAINED else Path(key)
+        path = pretrained.path_of(key) if key in pretrained.NAMES else key
         return load_checkpoint(path).to(device=where, dtype=dtype)
     if key in ANALYTIC:
         factory = importlib.import_module(f"mlcalc.potentials.{key}").POTENTIAL
@@ -77,9 +74,10 @@ def load(
 
 def names() -> list[str]:
     """The names that `load` knows, those of other installed packages included."""
+    from mlcalc.potentials.pretrained import NAMES
+
     others = [point.name for point in importlib.metadata.entry_points(group=ENTRY_POINTS)]
-    there = [name for name, stem in PRETRAINED.items() if (_PRETRAINED_FOLDER / f"{stem}.safetensors").is_file()]
-    return sorted({*there, *ANALYTIC, *others})
+    return sorted({*NAMES, *ANALYTIC, *others})
 
 
 def _construct(name: str, factory: Any, parameters: dict[str, Any]) -> Any:

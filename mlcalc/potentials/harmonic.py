@@ -72,7 +72,9 @@ class Harmonic(Potential, nn.Module):
         nn.Module.__init__(self)
         points = torch.atleast_2d(torch.as_tensor(anchors, dtype=torch.float64).detach().clone())
         if points.shape[1:] != (3,) or len(points) == 0 or not bool(torch.isfinite(points).all()):
-            raise UsageError(f"anchors: got shape {tuple(points.shape)}; give finite points, (n_atoms, 3) or (3,), in Å")
+            raise UsageError(
+                f"anchors: got shape {tuple(points.shape)}; give finite points, (n_atoms, 3) or (3,), in Å"
+            )
         if not 0 < spring < math.inf:
             raise UsageError(f"spring: got {spring}; give a spring constant in eV/Å² above 0")
         if not 0 <= asymmetry < 1:

@@ -98,7 +98,10 @@ def data_stages(settings: TrainingSettings, *, virial: bool) -> list[Stage]:
         stages.append(Stage("direct", settings.steps_direct, settings.learning_rate, weights, final_fraction=0.2))
     if settings.form != "NC" and settings.steps_conservative:
         weights = Weights(
-            conservative=1.0, energy=_ENERGY_WEIGHT, virial=0.05 if virial else 0.0, alignment=1.0 if settings.form == "M" else 0.0
+            conservative=1.0,
+            energy=_ENERGY_WEIGHT,
+            virial=0.05 if virial else 0.0,
+            alignment=1.0 if settings.form == "M" else 0.0,
         )
         rate = settings.learning_rate * (0.7 if settings.form == "M" else 1.0)
         stages.append(Stage("conservative", settings.steps_conservative, rate, weights, final_fraction=0.01))

@@ -185,9 +185,10 @@ def test_the_whole_schedule(data: Path, tmp_path: Path) -> None:
     frames = read_frames(data, KEYS, 4.0)
     rms = 1000 * float(torch.cat([frame.force for frame in frames]).square().mean().sqrt())
     errors = validate(network, split(frames, 4, 0)[1])
-    # a network that predicts nothing has the error `rms`; both heads must have learnt most of the force
-    assert errors.direct < 0.5 * rms
-    assert errors.conservative < 0.5 * rms
+    # a network that predicts nothing has the error `rms`; the conservative force must have learnt most of the force, and
+    # the direct one must be on its way to it
+    assert errors.conservative < 0.4 * rms
+    assert errors.alignment < 0.6 * rms
     card = read_card(path)
     assert card["time_over_conservative_from_scratch"]["total"] < 1.0
     assert json.loads((tmp_path / "card.json").read_text()) == card

@@ -1,0 +1,245 @@
+"""The command line: what it writes, how it ends, and one line for every mistake."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+
+import ase
+import ase.io
+import numpy as np
+import pytest
+import torch
+
+from mlcalc import cli
+from mlcalc.audit.result import read_result
+from mlcalc.potentials.checkpoint import save_checkpoint
+from mlcalc.potentials.painn import PaiNN
+from mlcalc.trajectory import read_trajectory
+
+
+@pytest.fixture(scope="module")
+def here(tmp_path_factory):
+    """A folder with a small checkpoint and a structure of eight water molecules."""
+    folder = tmp_path_factory.mktemp("cli")
+    torch.manual_seed(0)
+    network = PaiNN(["H", "O"], cutoff=3.0, channels=8, n_layers=2, n_radial=6, hidden=16, pair_channels=8)
+    network.scale.fill_(0.01)
+    save_checkpoint(folder / "small.safetensors", network, {"data": "none: random weights"})
+    draw = np.random.default_rng(1)
+    box = ase.Atoms(cell=[6.4, 6.4, 6.4], pbc=True)
+    for corner in np.ndindex(2, 2, 2):
+        molecule = ase.Atoms("OH2", [[0, 0, 0], [0.96, 0, 0], [-0.24, 0.93, 0]])
+        molecule.rotate(draw.uniform(0, 360), draw.normal(size=3))
+        molecule.translate(3.2 * np.array(corner) + 0.8)
+        box += molecule
+    ase.io.write(folder / "box.xyz", box)
+    return folder
+
+
+def inputs(here):
+    return ["--potential", str(here / "small.safetensors"), "--structure", str(here / "box.xyz")]
+
+
+def quick_audit(here, folder, *more):
+    return cli.main(["audit", *inputs(here), "--quick", "--output", str(folder), *more])
+
+
+def fails(capsys, arguments, status=2):
+    """Run, and return the one line on stderr."""
+    try:
+        got = cli.main(arguments)
+    except SystemExit as end:  # argparse ends so
+        got = end.code
+    error = capsys.readouterr().err
+    assert got == status, error
+    lines = [line for line in error.splitlines() if "error" in line or "Traceback" in line]
+    assert len(lines) == 1, error
+    assert lines[0].startswith("mlcalc: error: ")
+    assert "Traceback" not in error
+    return lines[0]
+
+
+def test_audit_writes_both_files_and_a_table_of_80_columns(here, tmp_path, capsys):
+    assert quick_audit(here, tmp_path / "out") == 0
+    captured = capsys.readouterr()
+    table, _, paths = captured.out.rpartition("\nreport")
+    assert max(map(len, table.splitlines())) <= 80
+    assert "molecular dynamics" in table
+    assert str(tmp_path) in paths
+    result = read_result(tmp_path / "out" / "result.json")
+    assert result.subject.structure == "box.xyz"
+    assert "<svg" in (tmp_path / "out" / "report.html").read_text()
+    # no terminal: a line for each stage, no bars
+    assert "equilibration: done in" in captured.err
+    assert "\r" not in captured.err
+
+
+def test_fail_on(here, tmp_path):
+    settings = ["--json", str(tmp_path / "a.json"), "--report", str(tmp_path / "b.html")]
+    # so short a run is never safe
+    assert quick_audit(here, tmp_path, *settings, "--fail-on", "warning") == 3
+    status = read_result(tmp_path / "a.json").overall.status
+    assert status != "safe"
+    assert (tmp_path / "b.html").exists()
+    assert not (tmp_path / "result.json").exists()
+
+
+def test_run_writes_a_trajectory(here, tmp_path, capsys):
+    path = tmp_path / "a.trajectory"
+    arguments = [*inputs(here), "--steps", "6", "--stride", "2", "--n-inner", "4", "--output", str(path)]
+    assert cli.main(["run", *arguments]) == 0
+    record = read_trajectory(path)
+    assert record.time_ps == pytest.approx([0, 0.004, 0.008, 0.012])
+    assert record.provenance["n_inner"] == 4
+    assert "4 frames" in capsys.readouterr().out
+    assert "exists" in fails(capsys, ["run", *arguments])
+
+
+def test_card(here, capsys):
+    assert cli.main(["card", str(here / "small.safetensors")]) == 0
+    assert json.loads(capsys.readouterr().out)["data"] == "none: random weights"
+
+
+def test_version_and_help(capsys):
+    assert cli.main(["--version"]) == 0
+    assert "torch" in capsys.readouterr().out
+    assert cli.main([]) == 2
+    for command in ("audit", "run", "train", "card"):
+        with pytest.raises(SystemExit) as end:
+            cli.main([command, "--help"])
+        assert end.value.code == 0
+        assert "exit status" in capsys.readouterr().out
+
+
+def broken(name):
+    """Structures that cannot be audited."""
+    water = ase.Atoms("OH2", [[0, 0, 0], [0.96, 0, 0], [-0.24, 0.93, 0]], cell=[8, 8, 8], pbc=True)
+    if name == "unknown element":
+        water.symbols[0] = "S"
+    elif name == "not a number":
+        water.positions[1, 2] = np.nan
+    elif name == "overlap":
+        water.positions[2] = water.positions[1] + 0.01
+    elif name == "flat cell":
+        water.cell[2] = water.cell[1]
+    elif name == "empty":
+        water = ase.Atoms(cell=[8, 8, 8], pbc=True)
+    return water
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("unknown element", "knows only H, O"),
+        ("not a number", "atom 1 .* must be finite"),
+        ("overlap", "atoms 1 and 2 are"),
+        ("flat cell", "no volume"),
+        ("empty", "no atoms"),
+    ],
+)
+@pytest.mark.parametrize("command", ["audit", "run"])
+def test_broken_structures(here, tmp_path, capsys, command, name, words):
+    path = tmp_path / "broken.xyz"
+    ase.io.write(path, broken(name), format="extxyz")
+    more = ["--quick"] if command == "audit" else ["--steps", "2"]
+    potential = str(here / "small.safetensors")
+    output = ["--output", str(tmp_path / "out")]
+    line = fails(capsys, [command, "--potential", potential, "--structure", str(path), *more, *output])
+    assert pytest.importorskip("re").search(words, line), line
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--structure", "no-such.xyz"], "no file no-such.xyz"),
+        (["--potential", "no-such.safetensors"], "no file no-such.safetensors"),
+        (["--potential", "no-such-name"], "no-such-name"),
+        (["--temperature-K", "1e9"], "temperature-K"),
+        (["--temperature-K", "-5"], "temperature-K"),
+        (["--temperature-K", "warm"], "got warm"),
+        (["--temperature-K", "nan"], "temperature-K"),
+        (["--inner-timestep-fs", "0"], "inner-timestep-fs"),
+        (["--inner-timestep-fs=-0.5"], "inner-timestep-fs"),
+        (["--n-inner", "0"], "n-inner"),
+        (["--n-inner", "2.5"], "whole number"),
+        (["--duration-ps", "0"], "duration-ps"),
+        (["--duration-ps", "0.001"], "outer steps"),
+        (["--device", "abacus"], "device"),
+        (["--fail-on", "often"], "fail-on"),
+        (["--no-such-option"], "no-such-option"),
+    ],
+)
+def test_bad_arguments(here, tmp_path, capsys, arguments, words):
+    line = fails(capsys, ["audit", *inputs(here), "--quick", "--output", str(tmp_path), *arguments])
+    assert words in line
+
+
+def test_unreadable_structure(here, tmp_path, capsys):
+    path = tmp_path / "noise.xyz"
+    path.write_text("this is no structure\n")
+    assert "cannot read" in fails(capsys, ["audit", *inputs(here), "--structure", str(path), "--quick"])
+
+
+def test_unwritable_output_is_seen_before_any_computing(here, tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    line = fails(capsys, ["audit", *inputs(here), "--quick", "--output", str(tmp_path / "file" / "folder")])
+    assert "cannot write" in line
+
+
+def test_full_disk(here, capsys):
+    if not os.path.exists("/dev/full"):
+        pytest.skip("no /dev/full here")
+    arguments = ["audit", *inputs(here), "--quick", "--json", "/dev/full", "--report", "/dev/null"]
+    assert "space" in fails(capsys, arguments, status=1)
+
+
+def test_a_run_that_explodes(here, tmp_path, capsys):
+    path = tmp_path / "a.trajectory"
+    network_too_strong = ["--timestep-fs", "20", "--n-inner", "1", "--temperature-K", "20000", "--steps", "200"]
+    line = fails(capsys, ["run", *inputs(here), *network_too_strong, "--output", str(path)], status=1)
+    assert "exploded" in line
+    assert read_trajectory(path).n_frames >= 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--forces", "direct", "--n-inner", "4"], "n-inner"),
+        (["--timestep-fs", "0"], "timestep-fs"),
+        (["--timestep-fs", "-1"], "timestep-fs"),
+        (["--stride", "100"], "stride"),
+        (["--steps", "0"], "steps"),
+    ],
+)
+def test_bad_arguments_of_run(here, tmp_path, capsys, arguments, words):
+    output = ["--output", str(tmp_path / "x")]
+    assert words in fails(capsys, ["run", *inputs(here), "--steps", "2", *output, *arguments])
+
+
+def test_train_states_units(here, tmp_path, capsys):
+    arguments = ["train", "--data", str(here / "box.xyz"), "--output", str(tmp_path)]
+    assert "--units" in fails(capsys, arguments)
+    assert "furlong" in fails(capsys, [*arguments, "--units", "furlong"])
+    assert "no key 'energy'" in fails(capsys, [*arguments, "--units", "eV,Angstrom"])
+
+
+def test_traceback_is_shown_on_request(here, capsys):
+    assert cli.main(["card", "no-such-file", "--traceback"]) == 2
+    assert "Traceback" in capsys.readouterr().err
+
+
+def test_interrupt_is_quiet(monkeypatch, here, capsys):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("mlcalc.audit.run.audit", interrupted)
+    assert cli.main(["audit", *inputs(here), "--quick", "--output", str(here)]) == 130
+    assert "interrupted" in capsys.readouterr().err
+
+
+def test_python_dash_m():
+    done = subprocess.run([sys.executable, "-m", "mlcalc", "--version"], capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("mlcalc ")
