@@ -1,8 +1,8 @@
 """The record of a run: engine-neutral frames in one file that grows, readable after a crash at any moment.
 
 File layout: one line of JSON (provenance, atoms, cell), then one fixed-size record for each frame: 64-bit little-endian
-floats, then the CRC-32 of their bytes. A frame that a crash tore is shorter than a record or fails its checksum, and every
-frame before it is whole.
+floats, then the CRC-32 of their bytes. A frame that a crash tore is shorter than a record or fails its checksum, and
+every frame before it is whole.
 """
 
 from __future__ import annotations

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import os
+import re
 import subprocess
 import sys
+from dataclasses import replace
 
 import ase
 import ase.io
@@ -62,27 +66,60 @@ def fails(capsys, arguments, status=2):
     return lines[0]
 
 
-def test_audit_writes_both_files_and_a_table_of_80_columns(here, tmp_path, capsys):
-    assert quick_audit(here, tmp_path / "out") == 0
-    captured = capsys.readouterr()
-    table, _, paths = captured.out.rpartition("\nreport")
+@pytest.fixture(scope="module")
+def audited(here, tmp_path_factory):
+    """(folder, stdout, stderr) of one quick audit."""
+    folder = tmp_path_factory.mktemp("audited")
+    out, error = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(error):
+        assert quick_audit(here, folder / "out") == 0
+    return folder / "out", out.getvalue(), error.getvalue()
+
+
+def test_audit_writes_both_files_and_a_table_of_80_columns(audited):
+    folder, out, error = audited
+    table, _, paths = out.rpartition("\nreport")
     assert max(map(len, table.splitlines())) <= 80
     assert "molecular dynamics" in table
-    assert str(tmp_path) in paths
-    result = read_result(tmp_path / "out" / "result.json")
+    assert str(folder) in paths
+    result = read_result(folder / "result.json")
     assert result.subject.structure == "box.xyz"
-    assert "<svg" in (tmp_path / "out" / "report.html").read_text()
+    assert "<svg" in (folder / "report.html").read_text()
     # no terminal: a line for each stage, no bars
-    assert "equilibration: done in" in captured.err
-    assert "\r" not in captured.err
+    assert "equilibration: done in" in error
+    assert "\r" not in error
 
 
-def test_fail_on(here, tmp_path):
-    settings = ["--json", str(tmp_path / "a.json"), "--report", str(tmp_path / "b.html")]
-    # so short a run is never safe
-    assert quick_audit(here, tmp_path, *settings, "--fail-on", "warning") == 3
-    status = read_result(tmp_path / "a.json").overall.status
-    assert status != "safe"
+@pytest.fixture()
+def no_computing(audited, monkeypatch):
+    """`audit` returns what it found before, with a status of one's choice."""
+    found = read_result(audited[0] / "result.json")
+
+    def use(status):
+        result = replace(found, overall=replace(found.overall, status=status))
+        monkeypatch.setattr("mlcalc.audit.run.audit", lambda *_, **__: result)
+
+    return use
+
+
+@pytest.mark.parametrize(
+    ("status", "fail_on", "expected"),
+    [
+        ("unsafe", "unsafe", 3),
+        ("unsafe", "warning", 3),
+        ("unsafe", "never", 0),
+        ("with care", "unsafe", 0),
+        ("with care", "warning", 3),
+        ("too short to tell", "warning", 3),
+        ("too short to tell", "unsafe", 0),
+        ("safe", "warning", 0),
+    ],
+)
+def test_fail_on(here, tmp_path, no_computing, status, fail_on, expected):
+    no_computing(status)
+    paths = ["--json", str(tmp_path / "a.json"), "--report", str(tmp_path / "b.html")]
+    assert quick_audit(here, tmp_path, *paths, "--fail-on", fail_on) == expected
+    assert read_result(tmp_path / "a.json").overall.status == status
     assert (tmp_path / "b.html").exists()
     assert not (tmp_path / "result.json").exists()
 
@@ -148,7 +185,7 @@ def test_broken_structures(here, tmp_path, capsys, command, name, words):
     potential = str(here / "small.safetensors")
     output = ["--output", str(tmp_path / "out")]
     line = fails(capsys, [command, "--potential", potential, "--structure", str(path), *more, *output])
-    assert pytest.importorskip("re").search(words, line), line
+    assert re.search(words, line), line
 
 
 @pytest.mark.parametrize(
@@ -189,9 +226,9 @@ def test_unwritable_output_is_seen_before_any_computing(here, tmp_path, capsys):
     assert "cannot write" in line
 
 
-def test_full_disk(here, capsys):
-    if not os.path.exists("/dev/full"):
-        pytest.skip("no /dev/full here")
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full here")
+def test_full_disk(here, capsys, no_computing):
+    no_computing("safe")
     arguments = ["audit", *inputs(here), "--quick", "--json", "/dev/full", "--report", "/dev/null"]
     assert "space" in fails(capsys, arguments, status=1)
 
@@ -223,7 +260,7 @@ def test_train_states_units(here, tmp_path, capsys):
     arguments = ["train", "--data", str(here / "box.xyz"), "--output", str(tmp_path)]
     assert "--units" in fails(capsys, arguments)
     assert "furlong" in fails(capsys, [*arguments, "--units", "furlong"])
-    assert "no key 'energy'" in fails(capsys, [*arguments, "--units", "eV,Angstrom"])
+    assert "no key 'forces'" in fails(capsys, [*arguments, "--units", "eV,Angstrom"])
 
 
 def test_traceback_is_shown_on_request(here, capsys):
@@ -232,7 +269,7 @@ def test_traceback_is_shown_on_request(here, capsys):
 
 
 def test_interrupt_is_quiet(monkeypatch, here, capsys):
-    def interrupted(*_):
+    def interrupted(*_, **__):
         raise KeyboardInterrupt
 
     monkeypatch.setattr("mlcalc.audit.run.audit", interrupted)

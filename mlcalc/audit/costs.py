@@ -56,7 +56,7 @@ def _steps(bench: Bench) -> dict[str, Callable[[], float]]:
     offered = {"direct": Wanted.DIRECT, "conservative": Wanted.CONSERVATIVE, "mts": Wanted.DIRECT | Wanted.CONSERVATIVE}
 
     def timer(forces: str, m: int) -> Callable[[], float]:
-        device, inner = bench.potential.device, 2 * n_inner
+        device, inner = bench.potential.device, n_inner
 
         def measure() -> float:
             engine = bench.engine(forces, m)

@@ -129,7 +129,7 @@ def _uses(verdicts: Sequence[Verdict]) -> str:
         for use, force, chip, why in rows
     )
     return f"""<section><h2>Which forces may be used for what</h2>
-<table class="stack"><thead><tr><th>Use</th><th>Forces</th><th>Verdict</th><th>Evidence</th></tr></thead>
+<table class="stack uses"><thead><tr><th>Use</th><th>Forces</th><th>Verdict</th><th>Evidence</th></tr></thead>
 <tbody>
 {body}
 </tbody></table></section>"""

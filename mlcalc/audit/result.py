@@ -272,10 +272,11 @@ def read_result(path: str | Path) -> AuditResult:
         content = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise UsageError(f"result: {path} is not JSON ({error}); run the audit again") from error
-    error = best_match(Draft202012Validator(schema()).iter_errors(content))
-    if error is not None:
+    misfit = best_match(Draft202012Validator(schema()).iter_errors(content))
+    if misfit is not None:
         raise UsageError(
-            f"result: {path} does not fit the schema at {error.json_path} ({error.message[:200]}); run the audit again"
+            f"result: {path} does not fit the schema at {misfit.json_path} ({misfit.message[:200]}); "
+            "run the audit again"
         )
     return _build(AuditResult, content)
 

@@ -41,7 +41,7 @@ class AuditSettings:
     product_pairs: int = 48
     reference_pairs: int = 8
     block_atoms: int = 20
-    timing_rounds: int = 7
+    timing_rounds: int = 5
     seed: int = 0
 
     def __post_init__(self) -> None:

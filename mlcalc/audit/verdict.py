@@ -179,12 +179,12 @@ def _langevin(run: Run, evidence: Evidence) -> Verdict:
     longest = limit.thermostat_time_ps(heating, evidence.temperature_K)
     if not longest >= limit.SHORTEST_THERMOSTAT_TIME.value:
         because = (
-            f"to hold the temperature within {100 * limit.TEMPERATURE_ERROR.value:g} % it would need a time of "
-            f"{1000 * longest:.2g} fs, overdamped"
+            f"to hold the temperature within {100 * limit.TEMPERATURE_ERROR.value:g} %, the thermostat would need "
+            f"a time of {1000 * longest:.2g} fs: overdamped"
         )
         return Verdict(DIRECT_LANGEVIN, "direct", UNSAFE, because)
     because = (
-        f"a time of {longest:.2g} ps or shorter holds the temperature within "
+        f"a thermostat with a time of {longest:.2g} ps or shorter holds the temperature within "
         f"{100 * limit.TEMPERATURE_ERROR.value:g} %; what is sampled is still not the canonical ensemble"
     )
     return Verdict(DIRECT_LANGEVIN, "direct", CARE, because)
@@ -258,6 +258,10 @@ def overall(evidence: Evidence) -> Overall:
     return Overall(status, headline, advice)
 
 
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
+
+
 def _overall_hybrid(conservative: Run, mts: Run, direct: Run | None, evidence: Evidence) -> Overall:
     base = judge_conservative(evidence)[0].status
     split = drift_status(mts)
@@ -285,7 +289,7 @@ def _overall_hybrid(conservative: Run, mts: Run, direct: Run | None, evidence: E
             (longer_ps(run) or 0.0 for run in (conservative, mts) if drift_status(run) == TOO_SHORT), default=0
         )
         longer = f" Run it longer: --duration-ps {longest:g}." if longest else ""
-        advice = f"Conservative: {drift_sentence(conservative)}. {name.capitalize()}: {drift_sentence(mts)}.{longer}"
+        advice = f"Conservative: {drift_sentence(conservative)}. {_capital(name)}: {drift_sentence(mts)}.{longer}"
         return Overall(status, "Too short to tell: no fault was found, but drifts are not known well enough.", advice)
-    advice = f"Conservative: {drift_sentence(conservative)}. {name.capitalize()}: {drift_sentence(mts)}."
+    advice = f"Conservative: {drift_sentence(conservative)}. {_capital(name)}: {drift_sentence(mts)}."
     return Overall(status, f"Usable with care: {name} leaks energy, slowly{saving}.", advice + _direct_words(direct))

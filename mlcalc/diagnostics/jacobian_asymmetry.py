@@ -1,6 +1,6 @@
 """Asymmetry of the Jacobian of the forces, λ = ‖(J − Jᵀ)/2‖_F / ‖J‖_F.
 
-Bigi, Langer, Ceriotti, arXiv 2412.11569, eq. 3: 0 for a gradient, 1 for a purely rotational field. Only a force with λ = 0
+Bigi, Langer, Ceriotti, arXiv 2412.11569: 0 for a gradient, 1 for a purely rotational field. Only a force with λ = 0
 conserves an energy; published direct models lie between 0.004 and 0.032.
 """
 

@@ -2,8 +2,8 @@
 
     dE/dt = Σ_i v_i · (F_direct,i − F_conservative,i)
 
-holds exactly along a trajectory driven by the direct force, with E the potential's own energy plus kinetic energy. Its mean
-over a run is the drift; it needs no long time base to rise above the fluctuations of the energy.
+holds exactly along a trajectory driven by the direct force, with E the potential's own energy plus kinetic energy. Its
+mean over a run is the drift; it needs no long time base to rise above the fluctuations of the energy.
 """
 
 from __future__ import annotations

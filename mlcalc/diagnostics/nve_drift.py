@@ -1,14 +1,12 @@
 """Drift of the conserved energy: the slope of a straight line, with an error that knows about autocorrelation.
 
-The residuals of the line are correlated (the energy error of an integrator follows the vibrations), so the error of ordinary
-least squares is too small. The run is cut into segments; a line is fitted to each, all with one slope but an intercept for
-each would lose the long times, so instead the error of the one slope is inflated by sqrt(τ), with τ the integrated
-autocorrelation time of the residuals:
+The residuals of the line are correlated (the energy error of an integrator follows the vibrations), so the error of
+ordinary least squares is too small. It is inflated by sqrt(τ), with τ the integrated autocorrelation time of the residuals:
 
     slope = Σ (t−t̄) E / Σ (t−t̄)²,      error² = τ n/(n−2) · σ²_residual / Σ (t−t̄)²
 
-In K/ps the drift is divided by 3 k_B: an energy of 3 k_B ΔT goes into an atom whose kinetic and potential parts share it
-equally, as in a harmonic solid.
+In K/ps the drift is divided by 3 k_B: an energy of 3 k_B ΔT goes into an atom whose kinetic and potential parts share
+it equally, as in a harmonic solid.
 """
 
 from __future__ import annotations
@@ -78,6 +76,6 @@ def _line(time: np.ndarray, energy: np.ndarray) -> tuple[float, float, float]:
     spread = float((away**2).sum())
     slope = float((away * energy).sum()) / spread
     residual = energy - energy.mean() - slope * away
-    tau = integrated_time(residual)
+    tau = integrated_time(residual, fitted=2)
     variance = float((residual**2).sum()) / (n - 2)
     return slope, math.sqrt(tau * variance / spread), n / tau

@@ -20,9 +20,9 @@ from mlcalc.structure import Structure
 class MLCalculator(Calculator):
     """ASE calculator of any mlcalc potential.
 
-    Energies are always the conservative ones; `forces` are minus their gradient, or with forces="direct" the direct head's.
-    Everything that one evaluation gives is kept, so asking for more at the same positions costs nothing. Where the
-    potential has both forces, the direct ones are there as the result "direct_forces" after each conservative evaluation.
+    Energies are always the conservative ones; `forces` are minus their gradient, or with forces="direct" the direct
+    head's. Everything that one evaluation gives is kept, so asking for more at the same positions costs nothing. Where
+    the potential has both forces, the result "direct_forces" is there after each conservative evaluation.
 
     Parameters
     ----------

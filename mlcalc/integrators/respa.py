@@ -2,8 +2,8 @@
 
     exp(Δt/2 L_slow) [ exp(δt/2 L_fast) exp(δt L_q) exp(δt/2 L_fast) ]^n exp(Δt/2 L_slow),    δt = Δt/n
 
-M. Tuckerman, B. J. Berne, G. J. Martyna, J. Chem. Phys. 97, 1990 (1992), doi:10.1063/1.463137. The conserved energy is that of
-slow + fast; second order in Δt, time-reversible. With n = 1 it is velocity Verlet with the sum of the forces.
+M. Tuckerman, B. J. Berne, G. J. Martyna, J. Chem. Phys. 97, 1990 (1992), doi:10.1063/1.463137. The conserved energy is
+that of slow + fast; second order in Δt, time-reversible. With n = 1 it is velocity Verlet with the sum of the forces.
 
 | symbol | variable |
 |---|---|

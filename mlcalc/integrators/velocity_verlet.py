@@ -1,7 +1,7 @@
 """Velocity Verlet: exp(Δt/2 L_p) exp(Δt L_q) exp(Δt/2 L_p).
 
-W. C. Swope, H. C. Andersen, P. H. Berens, K. R. Wilson, J. Chem. Phys. 76, 637 (1982), doi:10.1063/1.442716. Second order in Δt,
-time-reversible, symplectic where the force is a gradient.
+W. C. Swope, H. C. Andersen, P. H. Berens, K. R. Wilson, J. Chem. Phys. 76, 637 (1982), doi:10.1063/1.442716. Second
+order in Δt, time-reversible, symplectic where the force is a gradient.
 
 | symbol | variable |
 |---|---|

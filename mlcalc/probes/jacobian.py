@@ -1,8 +1,8 @@
 """Derivatives of the forces: whole Jacobians of small systems, rows of some atoms, random products of any system.
 
-All by automatic differentiation. Jᵀu is one reverse pass. Jv is the derivative, by u, of Jᵀu·v, which is linear in u: two
-reverse passes. A conservative force is itself a derivative, so everything there is one order higher. torch.func is not used:
-nested transforms are silently wrong through scripted models.
+All by automatic differentiation. Jᵀu is one reverse pass. Jv is the derivative, by u, of Jᵀu·v, which is linear in u:
+two reverse passes. A conservative force is itself a derivative, so everything there is one order higher. torch.func is
+not used: nested transforms are silently wrong through scripted models.
 """
 
 from __future__ import annotations

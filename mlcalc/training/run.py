@@ -31,8 +31,8 @@ from mlcalc.training.trainer import Stage, Trainer, validate
 
 Progress = Callable[[str, int, int, float], None]
 
-# One optimiser step moves the total energy of 200 atoms by some eV, all atoms alike. Weighed more, that jitter drowns the
-# forces; the energy needs little weight, since the forces fix all of it but its offset.
+# One optimiser step moves the total energy of 200 atoms by some eV, all atoms alike. Weighed more, that jitter drowns
+# the forces; the energy needs little weight, since the forces fix all of it but its offset.
 _ENERGY_WEIGHT = 0.01
 
 

@@ -137,7 +137,9 @@ def test_argon_works_with_optimisers_filters_eos_vibrations_and_md(tmp_path) -> 
     vibrations.run()
     # harmonic frequency of a Lennard-Jones dimer: k = 72 ε / (2^(1/3) σ²), reduced mass m/2
     k = 72 * 0.01034 / (2 ** (1 / 3) * 3.4**2)
-    expected = np.sqrt(k / (dimer.get_masses()[0] / 2)) * units._hbar * 1e10 / np.sqrt(units._e * units._amu) / units.invcm
+    expected = (
+        np.sqrt(k / (dimer.get_masses()[0] / 2)) * units._hbar * 1e10 / np.sqrt(units._e * units._amu) / units.invcm
+    )
     assert vibrations.get_frequencies()[-1].real == pytest.approx(expected, rel=0.05)
 
     hot = crystal.repeat(2)

@@ -52,9 +52,7 @@ class Anharmonic(Harmonic):
 
 def engine(potential: Harmonic, structure: Structure, forces: str, timestep_fs: float, n_inner: int) -> NativeEngine:
     momenta = maxwell_boltzmann(structure, 600.0, seed=2)
-    return NativeEngine(
-        potential, structure, forces=forces, timestep_fs=timestep_fs, n_inner=n_inner, momenta=momenta
-    )
+    return NativeEngine(potential, structure, forces=forces, timestep_fs=timestep_fs, n_inner=n_inner, momenta=momenta)
 
 
 @pytest.mark.parametrize(

@@ -168,11 +168,11 @@ def test_a_turned_frame_has_turned_labels(data: Path) -> None:
 def settings(**changes: object) -> TrainingSettings:
     base: dict[str, object] = dict(
         cutoff=4.0,
-        steps_direct=150,
-        steps_conservative=150,
+        steps_direct=100,
+        steps_conservative=120,
         steps_alignment=60,
         n_validation=4,
-        n_own_frames=12,
+        n_own_frames=8,
         learning_rate=1e-2,
         sizes=tuple(SIZES.items()),
     )
