@@ -32,5 +32,5 @@ def integrated_time(series: NDArray[np.float64], *, fitted: int = 1, window: flo
     sums = 2 * np.cumsum(correlation) - 1
     settled = np.arange(n) >= window * sums
     tau = float(sums[int(np.argmax(settled)) if settled.any() else n - 1])
-    tau /= max(0.2, 1 - 2 * window * fitted * tau / n)
+    tau /= max(0.5, 1 - 2 * window * fitted * tau / n)
     return max(1.0, tau, float(np.argmax(correlation < _FORGOTTEN)))

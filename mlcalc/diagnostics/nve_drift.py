@@ -1,7 +1,8 @@
 """Drift of the conserved energy: the slope of a straight line, with an error that knows about autocorrelation.
 
 The residuals of the line are correlated (the energy error of an integrator follows the vibrations), so the error of
-ordinary least squares is too small. It is inflated by sqrt(τ), with τ the integrated autocorrelation time of the residuals:
+ordinary least squares is too small. It is inflated by sqrt(τ), with τ the integrated autocorrelation time of the
+residuals:
 
     slope = Σ (t−t̄) E / Σ (t−t̄)²,      error² = τ n/(n−2) · σ²_residual / Σ (t−t̄)²
 

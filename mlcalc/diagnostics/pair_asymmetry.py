@@ -2,8 +2,8 @@
 
     λ_ij = ‖J_ij − J_jiᵀ‖_F / (2 sqrt((‖J_ij‖² + ‖J_ji‖²)/2)),     J_ij = ∂F_i/∂r_j, 3 × 3
 
-Bigi, Langer, Ceriotti (arXiv 2412.11569) find it near 1 at long distance for direct models: what little coupling is left
-there is not that of any energy.
+Bigi, Langer, Ceriotti (arXiv 2412.11569) find it near 1 at long distance for direct models: what little coupling is
+left there is not that of any energy.
 """
 
 from __future__ import annotations

@@ -73,10 +73,12 @@ class MLCalculator(Calculator):
         system_changes: Sequence[str] = tuple(all_changes),
     ) -> None:
         super().calculate(atoms, list(properties), list(system_changes))
-        structure = self.structure(self.atoms)
-        wanted = self._wanted(properties, periodic=bool(self.atoms.pbc.all()))
+        atoms = self.atoms
+        assert atoms is not None
+        structure = self.structure(atoms)
+        wanted = self._wanted(properties, periodic=bool(atoms.pbc.all()))
         evaluation = self.potential.evaluate(structure, self.neighbours(structure), wanted)
-        self.keep(evaluation, self.atoms.get_volume() if wanted & Wanted.VIRIAL else None)
+        self.keep(evaluation, atoms.get_volume() if wanted & Wanted.VIRIAL else None)
 
     def _wanted(self, properties: Sequence[str], *, periodic: bool) -> Wanted:
         """Everything that comes nearly free with what is asked."""

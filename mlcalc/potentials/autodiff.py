@@ -54,6 +54,7 @@ def sum_over(values: Tensor, index: Tensor, size: int) -> Tensor:
 class AutodiffPotential(Potential, nn.Module):
     """A potential written as energies and direct forces of a Graph; the rest follows by differentiation."""
 
+    _where: Tensor
     needs_reverse = False  #: whether Graph.reverse shall be filled
 
     def __init__(self, name: str, cutoff: float, provides: Wanted, dtype: torch.dtype = torch.float64) -> None:

@@ -59,6 +59,7 @@ class Harmonic(Potential, nn.Module):
     """
 
     anchors: Tensor
+    _axis: Tensor
 
     def __init__(
         self,
@@ -134,8 +135,8 @@ class Harmonic(Potential, nn.Module):
         copies, rest = divmod(structure.n_atoms, len(self.anchors))
         if rest:
             raise UsageError(
-                f"structure: it has {structure.n_atoms} atoms, but potential 'harmonic' has {len(self.anchors)} anchors; "
-                "give one anchor for each atom"
+                f"structure: it has {structure.n_atoms} atoms, but potential 'harmonic' has {len(self.anchors)} "
+                "anchors; give one anchor for each atom"
             )
         return self.anchors.repeat(copies, 1)
 

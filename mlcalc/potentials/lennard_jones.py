@@ -3,8 +3,8 @@
     E = Σ_{i<j} 4ε [(σ/r)¹² − (σ/r)⁶] s(r)
     s = 1 for r < r_on,  1 − x⁴(35 − 84x + 70x² − 20x³) with x = (r − r_on)/(r_c − r_on) between,  0 for r > r_c
 
-The switch has three continuous derivatives at both ends (the smoothstep polynomial of degree 7), so that forces and their
-first two derivatives are continuous. Below r_on it is the textbook formula (J. E. Lennard-Jones,
+The switch has three continuous derivatives at both ends (the smoothstep polynomial of degree 7), so that forces and
+their first two derivatives are continuous. Below r_on it is the textbook formula (J. E. Lennard-Jones,
 doi:10.1088/0959-5309/43/5/301).
 
 | symbol | variable |

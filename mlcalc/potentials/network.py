@@ -43,6 +43,7 @@ class Network(AutodiffPotential):
     architecture: ClassVar[str]
     energy_offsets: Tensor
     scale: Tensor
+    _species_of: Tensor
 
     def __init__(self, species: Sequence[str], cutoff: float, form: str, extra: Mapping[str, Any]) -> None:
         if form not in FORMS:

@@ -4,7 +4,8 @@ Trunk: K. T. Schütt, O. T. Unke, M. Gastegger, ICML 2021, arXiv 2102.03150 (eqs
 envelope with three vanishing derivatives.
 
 Direct head: the gradient of a sum of atomic energies has the form F_i = Σ_j (m_ij − m_ji), where m_ij is a product of
-features of the two atoms and functions of r_ij (what is left when one message is differentiated). The head has that form, with features of all layers, so Newton's third law holds exactly and no net force has to be removed:
+features of the two atoms and functions of r_ij (what is left when one message is differentiated). The head has that
+form, with features of all layers, so Newton's third law holds exactly and no net force has to be removed:
 
     m_ij = r̂_ij Σ_c [ W¹ a_i b_j + W² (u_i·r̂_ij) b_j + W³ u_i·w_j ]_c + Σ_c [ W⁴ b_j u_i ]_c
 

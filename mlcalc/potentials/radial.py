@@ -35,6 +35,8 @@ class RadialBasis(nn.Module):
     cutoff : Å
     """
 
+    frequencies: Tensor
+
     def __init__(self, n_radial: int, cutoff: float) -> None:
         super().__init__()
         self.cutoff = cutoff

@@ -156,6 +156,6 @@ def _floor(
     """λ of round-off: how far the products of a float64 copy are from these, half their difference over their norm."""
     if potential.dtype == torch.float64 or not isinstance(potential, nn.Module):
         return float(torch.finfo(potential.dtype).eps) * structure.n_atoms**0.5
-    precise = _field(copy.deepcopy(potential).double(), structure, forces)  # type: ignore[arg-type]
+    precise = _field(copy.deepcopy(potential).double(), structure, forces)
     error = (forward - precise.forward(signs)) - (backward - precise.transposed(signs))
     return float(error.norm() / 2 / forward.norm())

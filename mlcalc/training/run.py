@@ -76,7 +76,8 @@ def build_network(settings: TrainingSettings, training: Sequence[Frame]) -> Netw
     """A fresh network for the species of the data, with its energy offsets and force scale fitted."""
     numbers = sorted({int(number) for frame in training for number in frame.structure.numbers.unique()})
     symbols = [chemical_symbols[number] for number in numbers]
-    kind: Any = {"painn": PaiNN, "pet": PET}[settings.architecture]
+    kinds: dict[str, Any] = {"painn": PaiNN, "pet": PET}
+    kind = kinds[settings.architecture]
     torch_state = torch.get_rng_state()
     torch.manual_seed(settings.seed)
     try:

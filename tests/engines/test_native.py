@@ -61,7 +61,7 @@ def test_unknown_element_is_refused(argon: Structure) -> None:
 
 
 def test_an_explosion_keeps_its_frames(tmp_path, argon: Structure) -> None:  # type: ignore[no-untyped-def]
-    """An unstable step (a spring's limit is Δt < 2/ω) is found, and what came before is kept on disk and in the error."""
+    """An unstable step (a spring's limit is Δt < 2/ω) is found; what came before is kept on disk and in the error."""
     wells = Harmonic(argon.positions, spring=50.0)
     engine = NativeEngine(
         wells,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import ase
@@ -118,13 +119,16 @@ def test_a_killed_run_resumes_to_the_same_bits(data: Path, tmp_path: Path) -> No
     class Kill(Exception):
         pass
 
-    def killer(name: str, step: int, total: int, value: float) -> None:
-        if name == killed_in and step == 12:  # two steps after the last state was written
-            raise Kill
+    def kill_in(stage: str) -> Callable[[str, int, int, float], None]:
+        def killer(name: str, step: int, total: int, value: float) -> None:
+            if name == stage and step == 12:  # two steps after the last state was written
+                raise Kill
 
-    for killed_in in ("direct", "conservative"):
+        return killer
+
+    for stage in ("direct", "conservative"):
         with pytest.raises(Kill):
-            trainer(data, tmp_path / "cut", stages, seed=3).run(killer)
+            trainer(data, tmp_path / "cut", stages, seed=3).run(kill_in(stage))
     resumed = trainer(data, tmp_path / "cut", stages, seed=3).run()
     assert resumed.fingerprint == whole.fingerprint
 
@@ -185,8 +189,8 @@ def test_the_whole_schedule(data: Path, tmp_path: Path) -> None:
     frames = read_frames(data, KEYS, 4.0)
     rms = 1000 * float(torch.cat([frame.force for frame in frames]).square().mean().sqrt())
     errors = validate(network, split(frames, 4, 0)[1])
-    # a network that predicts nothing has the error `rms`; the conservative force must have learnt most of the force, and
-    # the direct one must be on its way to it
+    # a network that predicts nothing has the error `rms`; the conservative force must have learnt most of the force,
+    # and the direct one must be on its way to it
     assert errors.conservative < 0.4 * rms
     assert errors.alignment < 0.6 * rms
     card = read_card(path)
@@ -209,18 +213,13 @@ def test_single_headed_forms_train(data: Path, tmp_path: Path, form: str, heads:
 
 def test_pet_learns(data: Path, tmp_path: Path) -> None:
     sizes = {"width": 16, "n_layers": 1, "n_heads": 2, "n_radial": 6, "hidden": 16}
-    made = settings(architecture="pet", sizes=tuple(sizes.items()), steps_direct=120, steps_conservative=0)
-    network = load_checkpoint(train(data, KEYS, tmp_path, settings_without_alignment(made)))
+    steps = {"steps_direct": 120, "steps_conservative": 0, "steps_alignment": 0}
+    made = settings(architecture="pet", sizes=tuple(sizes.items()), **steps)
+    network = load_checkpoint(train(data, KEYS, tmp_path, made))
     assert isinstance(network, PET)
     frames = read_frames(data, KEYS, 4.0)
     rms = 1000 * float(torch.cat([frame.force for frame in frames]).square().mean().sqrt())
     assert validate(network, frames).direct < 0.8 * rms
-
-
-def settings_without_alignment(made: TrainingSettings) -> TrainingSettings:
-    from dataclasses import replace
-
-    return replace(made, steps_alignment=0)
 
 
 def test_impossible_settings_are_refused() -> None:
