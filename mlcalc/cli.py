@@ -7,8 +7,6 @@ Exit status: 0 done; 1 a run failed; 2 unusable arguments or files; 3 the audit'
 from __future__ import annotations
 
 import argparse
-import contextlib
-import ctypes
 import json
 import math
 import os
@@ -19,6 +17,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from mlcalc.errors import MlcalcError, UsageError
+from mlcalc.memory import keep_freed_memory
 
 _EPILOG = """exit status: 0 done; 1 a run failed; 2 unusable arguments or files;
 3 the audit's verdict fails --fail-on; 130 interrupted"""
@@ -316,28 +315,19 @@ def _card(arguments: argparse.Namespace) -> int:
 def _versions() -> str:
     from importlib import metadata
 
+    import mlcalc
+
     def version(package: str) -> str:
         try:
             return metadata.version(package)
         except metadata.PackageNotFoundError:
             return "(not installed)"
 
-    return f"mlcalc {version('mlcalc')}, torch {version('torch')}, ase {version('ase')}"
+    return f"mlcalc {mlcalc.__version__}, torch {version('torch')}, ase {version('ase')}"
 
 
 def _one_line(error: BaseException) -> str:
     return " ".join(str(error).split()) or type(error).__name__
-
-
-def _keep_memory() -> None:
-    """Have glibc keep freed memory: it hands big tensors back to the kernel, and each evaluation then pays page faults
-    to get them again, up to half of the time on a CPU. A matter of this process, so it is not done on import.
-    """
-    with contextlib.suppress(OSError, AttributeError):
-        mallopt = ctypes.CDLL(None).mallopt
-        trim_threshold, mmap_threshold = -1, -3  # M_TRIM_THRESHOLD, M_MMAP_THRESHOLD of malloc.h
-        mallopt(mmap_threshold, 2_000_000_000)
-        mallopt(trim_threshold, 2_000_000_000)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -349,7 +339,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if arguments.command is None:
         parser().print_help()
         return 2
-    _keep_memory()
+    keep_freed_memory()
     try:
         return int(arguments.action(arguments))
     except KeyboardInterrupt:

@@ -52,7 +52,9 @@ def small_network(architecture: str = "painn", form: str = "M", dtype: torch.dty
         )  # fmt: skip
     else:
         network = PET(["H", "O"], 3.0, form, width=16, n_layers=2, n_heads=2, n_radial=6, hidden=16)
-    return network.to(dtype).requires_grad_(False)
+    if dtype != network.dtype:
+        network = network.to(dtype)
+    return network.requires_grad_(False)
 
 
 def water_like(n_molecules: int = 4, seed: int = 0) -> ase.Atoms:

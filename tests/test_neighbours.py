@@ -177,7 +177,7 @@ def test_cache_holds_its_own_copy_of_the_positions():
     structure = Structure.from_ase(scattered(CELLS["cube"], (True,) * 3, 5, 0))
     cache = NeighbourCache(CUTOFF, skin=0.4)
     cache(structure)
-    structure.positions += 0.3
+    structure.positions.add_(0.3)
     cache(structure)
     assert cache.n_builds == 2
 

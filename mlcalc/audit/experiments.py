@@ -249,7 +249,8 @@ def _rung(settings: AuditSettings, n_inner: int, record: Trajectory, exploded: s
         more = abs(drift.value) - abs(first.drift.value)
         error = math.hypot(drift.standard_error, first.drift.standard_error)
         if more > limit.RUNG_DIFFERENCE.value and more > limit.SIGNIFICANCE.value * error:
-            stable, note = False, "energy runs away"
+            stable = False
+            note = "energy runs away" if more > limit.DRIFT_LIMIT.value else "energy drifts"
     reached = float(record.time_ps[-1])
     return Rung(n_inner, n_inner * settings.inner_timestep_fs, reached, drift, stable, note)
 

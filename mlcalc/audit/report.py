@@ -12,7 +12,7 @@ from pathlib import Path
 from mlcalc.audit import thresholds as limit
 from mlcalc.audit.chart import Axis, Curve, Mark, Rule, chart, forest, linear_axis, log_axis
 from mlcalc.audit.result import CARE, NOT_MEASURED, SAFE, TOO_SHORT, UNSAFE, AuditResult, Costs, Run, Rung, Verdict
-from mlcalc.audit.verdict import bare, plus_minus
+from mlcalc.audit.verdict import bare, drift_status, plus_minus
 from mlcalc.errors import UsageError
 
 _CLASS = {SAFE: "safe", CARE: "care", TOO_SHORT: "short", UNSAFE: "unsafe", NOT_MEASURED: "none"}
@@ -159,13 +159,15 @@ def _energy(result: AuditResult) -> str:
         return ""
     end = max(run.wanted_ps for run in runs)
     order = [run for name in ("direct", "mts", "conservative") for run in runs if run.forces == name]
-    quiet = [run for run in order if run.forces != "direct"]
+    quiet = [run for run in order if drift_status(run) != UNSAFE]
+    title = "All runs" if len(runs) > 1 else "The run"
     cards = [
-        f'<div class="card"><h3>{"All runs" if len(runs) > 1 else "The run"}</h3>'
+        f'<div class="card"><h3>{title}</h3>'
         f"{_energy_chart('Conserved energy against time', order, end)}{_stopped(runs)}</div>"
     ]
-    if quiet and len(quiet) < len(runs):
-        title = "Conservative and MTS, enlarged" if len(quiet) > 1 else "Without direct forces"
+    if 0 < len(quiet) < len(runs):
+        names = " and ".join("MTS" if run.forces == "mts" else run.forces for run in reversed(quiet))
+        title = f"{_sentence(names)}, enlarged"
         cards.append(f'<div class="card"><h3>{title}</h3>{_energy_chart(title, quiet, end)}</div>')
     return f"""<section><h2>Energy against time</h2>
 <p class="lead">At constant energy this line should be flat. It counts conservative and kinetic energy.</p>
@@ -197,11 +199,8 @@ def _drift(result: AuditResult) -> str:
         )
         for run, drift in found
     ]
-    rows = [
-        (_short(run.forces), _text(bare(drift)), _text(bare(run.heating)), f"{run.reached_ps:.3g} ps")
-        for run, drift in found
-    ]
-    table = _table(("Forces", "#meV/atom/ps", "#K/ps", "#Length"), rows)
+    rows = [(_short(run.forces), _text(bare(drift)), _text(bare(run.heating))) for run, drift in found]
+    table = _table(("Forces", "#meV/atom/ps", "#K/ps"), rows, "small")
     power = (
         f"<p>Along the direct run, f_direct − f_conservative does work at a rate of {_text(plus_minus(result.power))}. "
         "It is what the difference of the two forces adds to the energy, measured without looking at the energy.</p>"
@@ -225,7 +224,7 @@ def _asymmetry(result: AuditResult) -> str:
         d = result.difference
         rows.append(("f_conservative − f_direct, root mean square", f"{d.rms:.3g} meV/Å", ""))
         rows.append(("the same on a frame’s worst atom", f"{d.largest:.3g} meV/Å", ""))
-        rows.append(("conservative force, root mean square", f"{d.force_rms:.4g} meV/Å", ""))
+        rows.append(("conservative force, root mean square", f"{d.force_rms:.3g} meV/Å", ""))
     cards = []
     for profile in result.asymmetry.profiles:
         kept = [value for value in profile.asymmetry if math.isfinite(value)]
@@ -351,7 +350,7 @@ def _provenance(result: AuditResult) -> str:
         ("Versions", escape(versions)),
         ("Settings", escape(chosen)),
     ]
-    return f"<section><h2>Provenance</h2>\n{_table(('', ''), rows, 'small stack')}</section>"
+    return f"<section><h2>Provenance</h2>\n{_table(('', ''), rows, 'small stack plain')}</section>"
 
 
 def _setting(value: object) -> str:

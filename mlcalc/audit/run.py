@@ -11,6 +11,7 @@ import ase
 import torch
 from ase.formula import Formula
 
+import mlcalc
 from mlcalc.audit.costs import measure_costs
 from mlcalc.audit.experiments import (
     Bench,
@@ -131,8 +132,8 @@ def _subject(potential: Potential, structure: Structure, name: str) -> Subject:
 
 
 def _provenance(seconds: float) -> Provenance:
-    packages = ("mlcalc", "torch", "numpy", "ase", "vesin")
-    versions = {"python": platform.python_version()}
+    packages = ("torch", "numpy", "ase", "vesin")
+    versions = {"mlcalc": mlcalc.__version__, "python": platform.python_version()}
     for package in packages:
         try:
             versions[package] = metadata.version(package)

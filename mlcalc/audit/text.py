@@ -76,7 +76,7 @@ def _facts(result: AuditResult) -> list[str]:
     if result.difference is not None:
         facts.append(
             f"f_conservative - f_direct: {result.difference.rms:.3g} meV/Å root mean square, of forces of "
-            f"{result.difference.force_rms:.4g}"
+            f"{result.difference.force_rms:.3g}"
         )
     if costs.overhead is not None and costs.bound is not None:
         facts.append(

@@ -88,7 +88,7 @@ ASYMMETRY_OVER_FLOOR = Threshold(
 )
 RUNG_DIFFERENCE = Threshold(
     "rung_difference",
-    0.5,
+    0.2,
     "meV/atom/ps",
     "A rung of the step ladder is unstable when it drifts by this much more than M = 1, significantly. The rungs are "
     "short; slower drifts show in the long runs only.",

@@ -199,7 +199,7 @@ def _direct_geometry(evidence: Evidence) -> Verdict:
         return Verdict(GEOMETRY, "direct", SAFE if gradient else CARE, because)
     largest, relaxed = difference.largest / 1000, limit.RELAXED_FORCE.value
     because = (
-        f"the forces differ by {difference.largest:.2g} meV/Å on a frame's worst atom; "
+        f"the forces differ by {difference.largest:.3g} meV/Å on a frame's worst atom; "
         f"relaxed usually means below {1000 * relaxed:g} meV/Å"
     )
     fine = largest <= limit.RELAXED_FORCE_FRACTION.value * relaxed

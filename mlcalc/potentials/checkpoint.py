@@ -26,7 +26,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from mlcalc.errors import CheckpointError, UsageError
+from mlcalc.errors import CheckpointError
 from mlcalc.potentials.network import Network
 
 FORMAT = "mlcalc-checkpoint-1"
@@ -56,6 +56,10 @@ def save_checkpoint(path: str | Path, network: Network, card: Mapping[str, Any])
     save_file(tensors, str(path), metadata)
 
 
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())
+
+
 def _read(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
     if not path.is_file():
         raise CheckpointError(f"potential: no file {path}; give a checkpoint's path or the name of a bundled potential")
@@ -65,7 +69,7 @@ def _read(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
             return metadata, {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (safe_open is no dict)
     except (SafetensorError, OSError, ValueError) as error:
         raise CheckpointError(
-            f"potential: {path} is not a whole safetensors file ({error}); copy or download it again. "
+            f"potential: {path} is not a whole safetensors file ({_one_line(error)}); copy or download it again. "
             "Pickled checkpoints (.pt, .pth, .model) are not read: they can run code"
         ) from error
 
@@ -99,12 +103,17 @@ def load_checkpoint(path: str | Path) -> Network:
             f"potential: {path} has architecture {architecture!r}; "
             f"this version knows {', '.join(ARCHITECTURES)}: upgrade mlcalc"
         )
+    if metadata.get("units") != UNITS:
+        raise CheckpointError(f"potential: {path} is in units {metadata.get('units')!r}; mlcalc reads {UNITS!r}")
+    broken = [key for key, tensor in tensors.items() if not bool(torch.isfinite(tensor).all())]
+    if broken:
+        raise CheckpointError(f"potential: {path} has weights that are not finite ({broken[0]}); train it again")
     module = importlib.import_module(f"mlcalc.potentials.{architecture}")
     try:
         network: Network = module.POTENTIAL(**json.loads(metadata["hyperparameters"]))
         network.load_state_dict(tensors)
-    except (RuntimeError, TypeError, KeyError, UsageError) as error:
-        raise CheckpointError(f"potential: {path} does not fit its own description ({error})") from error
+    except (RuntimeError, TypeError, KeyError, ValueError) as error:
+        raise CheckpointError(f"potential: {path} does not fit its own description ({_one_line(error)})") from error
     network.requires_grad_(False)
     network.name = path.stem
     return network

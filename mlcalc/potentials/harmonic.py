@@ -82,6 +82,8 @@ class Harmonic(Potential, nn.Module):
             raise UsageError(f"asymmetry: got {asymmetry}; give 0 or more, less than 1")
         if curl is not None and asymmetry != 0:
             raise UsageError(f"curl: got {curl} with asymmetry {asymmetry}; give one of them, the other follows")
+        if curl is not None and not math.isfinite(curl):
+            raise UsageError(f"curl: got {curl}; give a finite number in eV/Å²")
         direction = torch.as_tensor(axis, dtype=torch.float64)
         if direction.shape != (3,) or not 0 < float(direction.norm()) < math.inf:
             raise UsageError(f"axis: got {axis}; give a vector of three numbers that is not zero")
