@@ -1,7 +1,8 @@
 """Keep freed memory in the process, instead of giving it back to the kernel after every step.
 
-glibc returns each large block to the kernel as soon as it is freed and maps fresh pages for the next. An evaluation allocates
-tens of megabytes in large tensors, and on a CPU the page faults can cost as much as the arithmetic.
+glibc returns each large block to the kernel as soon as it is freed and maps fresh pages for the next. An evaluation
+allocates tens of megabytes in large tensors, and on a CPU the page faults can cost as much as the arithmetic: 62 and
+150 ms for a direct and a conservative evaluation of 192 atoms became 32 and 84 ms with this setting.
 """
 
 from __future__ import annotations

@@ -1,0 +1,103 @@
+"""What the documentation shows is run: README's Python, its commands' options, its files and the examples."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import mlcalc
+from mlcalc.cli import parser
+from mlcalc.potentials import names
+
+ROOT = Path(__file__).parent.parent
+DOCUMENTS = ("README.md", "CONTRIBUTING.md")
+EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
+
+
+def blocks(document: str, language: str) -> list[str]:
+    """The fenced blocks of a language."""
+    return re.findall(rf"^```{language}\n(.*?)^```", (ROOT / document).read_text(encoding="utf-8"), re.M | re.S)
+
+
+def run(arguments: list[str], folder: Path) -> str:
+    """Run Python elsewhere, so that nothing is found by accident and nothing is left behind."""
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
+    done = subprocess.run(
+        [sys.executable, *arguments], cwd=folder, env=environment, capture_output=True, text=True, timeout=600
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def commands(document: str) -> list[list[str]]:
+    """Every line of the document's shell blocks, split into words, comments left out."""
+    lines = "".join(blocks(document, "(?:sh|bash)")).replace("\\\n", " ").splitlines()
+    return [words for line in lines if (words := shlex.split(line, comments=True))]
+
+
+@pytest.mark.parametrize("number", range(len(blocks("README.md", "python"))))
+def test_python_of_the_readme(number, tmp_path):
+    assert run(["-c", blocks("README.md", "python")[number]], tmp_path)
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+def test_examples(path, tmp_path):
+    assert run([str(path)], tmp_path)
+
+
+def test_examples_are_numbered_and_listed():
+    assert [path.name[:3] for path in EXAMPLES] == [f"{k:02d}_" for k in range(1, len(EXAMPLES) + 1)]
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert all(f"examples/{path.name}" in readme for path in EXAMPLES)
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_commands_exist(document):
+    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.M))
+    known = {"git", "cd", "make", "mlcalc", "pip"}
+    for words in commands(document):
+        program = words[0].removeprefix(".venv/bin/")
+        assert program in known, f"{document}: {words}"
+        if program == "make":
+            assert {word for word in words[1:] if "=" not in word} <= targets
+        elif program == "mlcalc":
+            chosen = parser().parse_args(words[1:])  # exits, and so fails the test, where an option is not there
+            if "--potential" in words and not chosen.potential.endswith(".safetensors"):
+                assert chosen.potential in names()
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_links_to_files_lead_somewhere(document):
+    text = (ROOT / document).read_text(encoding="utf-8")
+    for target in re.findall(r"\]\(([^)#]+)", text):
+        if not target.startswith(("http", "mailto")):
+            assert (ROOT / target).exists(), f"{document} links to {target}"
+
+
+def test_version_stands_in_one_place():
+    assert "version = attr: mlcalc.__version__" in (ROOT / "setup.cfg").read_text(encoding="utf-8")
+    assert f"\nversion: {mlcalc.__version__}\n" in (ROOT / "CITATION.cff").read_text(encoding="utf-8")
+    assert f"## {mlcalc.__version__}" in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+
+
+def test_constraints_are_exact_and_cover_the_requirements():
+    import configparser
+
+    pinned = {}
+    for line in (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines():
+        if line and not line.startswith("#"):
+            name, version = line.split("==")
+            pinned[name.lower()] = version
+    setup = configparser.ConfigParser()
+    setup.read(ROOT / "setup.cfg")
+    required = setup["options"]["install_requires"] + setup["options.extras_require"]["test"]
+    wanted = re.findall(r"^([a-z0-9_-]+)", required, re.M)
+    assert wanted
+    assert set(wanted) <= set(pinned)
+    assert not any("+" in version for version in pinned.values())
