@@ -1,7 +1,7 @@
 """From an extended-XYZ file to a checkpoint with its card: the whole schedule in one call.
 
 1. direct: only the direct force is fitted; no differentiation of the energy, the cheapest steps.
-2. conservative: energy and its gradient are fitted, the direct force follows the gradient (Bigi, Langer, Ceriotti,
+2. conservative: energy and its gradient are fitted, and the direct force still is (Bigi, Langer, Ceriotti,
    arXiv 2412.11569, section 5: pre-train direct, fine-tune conservative).
 3. alignment: the direct head alone is fitted to the potential's own conservative force on frames of its own dynamics.
 """
@@ -102,7 +102,7 @@ def data_stages(settings: TrainingSettings, *, virial: bool) -> list[Stage]:
             conservative=1.0,
             energy=_ENERGY_WEIGHT,
             virial=0.05 if virial else 0.0,
-            alignment=1.0 if settings.form == "M" else 0.0,
+            direct=1.0 if settings.form == "M" else 0.0,
         )
         rate = settings.learning_rate * (0.7 if settings.form == "M" else 1.0)
         stages.append(Stage("conservative", settings.steps_conservative, rate, weights, final_fraction=0.01))

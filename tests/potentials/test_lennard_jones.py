@@ -49,8 +49,8 @@ def test_agrees_with_ase_where_neither_cuts_anything():
 def test_face_centred_cubic_lattice_sums():
     """E/N = 2ε [A₁₂ (σ/d)¹² − A₆ (σ/d)⁶], A₆ = 14.45392, A₁₂ = 12.13188, d the nearest-neighbour distance.
 
-    Lattice sums: J. E. Jones, A. E. Ingham, doi:10.1098/rspa.1925.0047; also Kittel, Introduction to Solid State Physics,
-    chapter 3. What lies beyond r in the lattice holds −2ε·(4π n σ⁶)/(3 r³) of E/N, with n the density.
+    Lattice sums: J. E. Jones, A. E. Ingham, doi:10.1098/rspa.1925.0047; also C. Kittel, Introduction to Solid State
+    Physics, chapter 3. What lies beyond r in the lattice holds −2ε·(4π n σ⁶)/(3 r³) of E/N, with n the density.
     """
     epsilon, sigma, nearest, cutoff, onset = 1.0, 1.0, 1.09, 16.0, 15.0
     crystal = ase.build.bulk("Ar", "fcc", nearest * np.sqrt(2))

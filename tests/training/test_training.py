@@ -173,7 +173,7 @@ def settings(**changes: object) -> TrainingSettings:
     base: dict[str, object] = dict(
         cutoff=4.0,
         steps_direct=100,
-        steps_conservative=120,
+        steps_conservative=200,
         steps_alignment=60,
         n_validation=4,
         n_own_frames=8,
@@ -192,7 +192,7 @@ def test_the_whole_schedule(data: Path, tmp_path: Path) -> None:
     # a network that predicts nothing has the error `rms`; the conservative force must have learnt most of the force,
     # and the direct one must be on its way to it
     assert errors.conservative < 0.4 * rms
-    assert errors.alignment < 0.6 * rms
+    assert errors.alignment < 0.4 * rms
     card = read_card(path)
     assert card["time_over_conservative_from_scratch"]["total"] < 1.0
     assert json.loads((tmp_path / "card.json").read_text()) == card
