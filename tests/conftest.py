@@ -52,6 +52,9 @@ def small_network(architecture: str = "painn", form: str = "M", dtype: torch.dty
         )  # fmt: skip
     else:
         network = PET(["H", "O"], 3.0, form, width=16, n_layers=2, n_heads=2, n_radial=6, hidden=16)
+    n_radial = network.pair_baseline.radial.n_radial
+    pairs = 0.1 * torch.randn(2, 2, n_radial) / torch.arange(1, n_radial + 1) ** 2
+    network.pair_baseline.coefficients.copy_((pairs + pairs.transpose(0, 1)).flatten(0, 1))
     if dtype != network.dtype:
         network = network.to(dtype)
     return network.requires_grad_(False)

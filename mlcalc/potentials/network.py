@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 from mlcalc.errors import UsageError
 from mlcalc.evaluation import Wanted
-from mlcalc.potentials.autodiff import AutodiffPotential, Graph
+from mlcalc.potentials.autodiff import AutodiffPotential, Graph, sum_over
+from mlcalc.potentials.pair_baseline import PairBaseline
 from mlcalc.structure import Structure
 
 #: The forms of Bigi, Langer, Ceriotti (arXiv 2412.11569): conservative, non-conservative, and both heads on one trunk
@@ -37,6 +38,7 @@ class Network(AutodiffPotential):
     ----------
     energy_offsets : (n_species,), eV, added to every atom of a species
     scale : (), eV, the unit of the energy head's output (and, per Å, the direct head's)
+    pair_baseline : pair potential under both heads
     hyperparameters : everything the constructor needs, as JSON types
     """
 
@@ -63,23 +65,42 @@ class Network(AutodiffPotential):
         self.register_buffer("_species_of", table, persistent=False)
         self.register_buffer("energy_offsets", torch.zeros(len(species), dtype=torch.float64))
         self.register_buffer("scale", torch.ones((), dtype=torch.float64))
+        self.pair_baseline = PairBaseline(len(species), cutoff)
 
     @abc.abstractmethod
     def raw_outputs(self, graph: Graph, species: Tensor, *, energy: bool, direct: bool) -> tuple[Any, Any]:
         """Energies by atom (n_atoms,) and direct forces (n_atoms, 3), in units of `scale`; None where not asked."""
 
     def energies_and_direct(self, graph: Graph, wanted: Wanted) -> tuple[Tensor | None, Tensor | None]:
-        species = self._species_of[graph.numbers]
+        species = self.species_index(graph.numbers)
         energy = bool(wanted & ~Wanted.DIRECT)
         energies, direct = self.raw_outputs(graph, species, energy=energy, direct=bool(wanted & Wanted.DIRECT))
         scale = self.scale.to(self.dtype)
+        pair_energies, pair_force = self._pair_terms(graph, species)
         return (
-            None if energies is None else energies * scale,
-            None if direct is None else direct * scale,
+            None if energies is None else energies * scale + pair_energies,
+            None if direct is None else direct * scale + pair_force,
         )
 
+    def _pair_terms(self, graph: Graph, species: Tensor) -> tuple[Tensor, Tensor]:
+        """Energies by atom and forces of the pair baseline."""
+        distance = torch.linalg.vector_norm(graph.vectors, dim=1)
+        ends = species[graph.centre], species[graph.neighbour]
+        with torch.set_grad_enabled(graph.attached):
+            vectors, r = (graph.vectors, distance) if graph.attached else (graph.vectors.detach(), distance.detach())
+            energies, slopes = self.pair_baseline(r, *ends)
+            force = sum_over((slopes / r).unsqueeze(1) * vectors, graph.centre, graph.n_atoms)
+        if not graph.attached:
+            # only the first derivative is asked for, and it is known: a tape would find it again at thrice the cost
+            energies = energies + slopes * (distance - r)
+        return 0.5 * sum_over(energies, graph.centre, graph.n_atoms), force
+
+    def species_index(self, numbers: Tensor) -> Tensor:
+        """Atomic numbers → places in `species`, −1 where the network does not know the element."""
+        return self._species_of[numbers]
+
     def total_energies(self, energies: Tensor, graph: Graph) -> Tensor:
-        return energies.double() + self.energy_offsets[self._species_of[graph.numbers]].double()
+        return energies.double() + self.energy_offsets[self.species_index(graph.numbers)].double()
 
     def check_species(self, structure: Structure) -> None:
         foreign = torch.unique(structure.numbers[self._species_of.to(structure.device)[structure.numbers] < 0]).tolist()

@@ -27,6 +27,13 @@ def envelope(x: Tensor, power: int = 6) -> Tensor:
     return 1 + inside**p * (a + inside * (b + inside * (c + inside * d)))
 
 
+def envelope_slope(x: Tensor, power: int = 6) -> Tensor:
+    """du/dx = −p(p+1)(p+2)(p+3)/6 · xᵖ⁻¹ (1 − x)³, any shape."""
+    p = power
+    inside = x.clamp(max=1.0)
+    return -p * (p + 1) * (p + 2) * (p + 3) / 6 * inside ** (p - 1) * (1 - inside) ** 3
+
+
 class RadialBasis(nn.Module):
     """e_n(r) = sqrt(2/r_c) sin(nπ r/r_c)/r · u(r/r_c), n = 1 … n_radial (Gasteiger et al., arXiv 2003.03123, eq. 7).
 
@@ -39,6 +46,7 @@ class RadialBasis(nn.Module):
 
     def __init__(self, n_radial: int, cutoff: float) -> None:
         super().__init__()
+        self.n_radial = n_radial
         self.cutoff = cutoff
         self.register_buffer("frequencies", torch.arange(1, n_radial + 1) * math.pi / cutoff, persistent=False)
 
@@ -47,3 +55,14 @@ class RadialBasis(nn.Module):
         r = distance.unsqueeze(1)
         cut = envelope(r / self.cutoff)
         return torch.sin(r * self.frequencies) * (cut * (math.sqrt(2 / self.cutoff) / r)), cut
+
+    def combine(self, distance: Tensor, coefficients: Tensor) -> tuple[Tensor, Tensor]:
+        """Σ_n c_n e_n(r) and its derivative by r; (n_edges,), Å, and (n_edges, n_radial) → twice (n_edges,)."""
+        phase = distance.unsqueeze(1) * self.frequencies
+        x = distance / self.cutoff
+        wave = (coefficients * torch.sin(phase)).sum(dim=1)
+        wave_slope = (coefficients * self.frequencies * torch.cos(phase)).sum(dim=1)
+        norm = math.sqrt(2 / self.cutoff)
+        fade = norm * envelope(x) / distance
+        fade_slope = (norm * envelope_slope(x) / self.cutoff - fade) / distance
+        return wave * fade, wave_slope * fade + wave * fade_slope

@@ -128,17 +128,3 @@ def split(frames: Sequence[Frame], n_validation: int, seed: int) -> tuple[list[F
         raise UsageError(f"n_validation: got {n_validation} of {len(frames)} frames; leave some for each part")
     order = torch.randperm(len(frames), generator=torch.Generator().manual_seed(seed)).tolist()
     return [frames[k] for k in order[n_validation:]], [frames[k] for k in order[:n_validation]]
-
-
-def fit_energy_offsets(frames: Sequence[Frame], species: Sequence[int]) -> Tensor:
-    """Least-squares energy of each species, (n_species,), eV; the smallest solution where composition never varies."""
-    counts = torch.stack(
-        [torch.stack([(frame.structure.numbers == number).sum() for number in species]) for frame in frames]
-    ).double()
-    energies = torch.stack([frame.energy for frame in frames]).double()
-    return torch.linalg.lstsq(counts, energies.unsqueeze(1), driver="gelsd").solution.squeeze(1)
-
-
-def force_rms(frames: Sequence[Frame]) -> float:
-    """Root mean square of all force components, eV/Å."""
-    return float(torch.cat([frame.force for frame in frames]).square().mean().sqrt())

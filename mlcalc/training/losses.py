@@ -24,7 +24,7 @@ class Weights:
     conservative : minus the energy's gradient against the label
     energy : total energy against the label, (ΔE)²/n_atoms
     virial : virial against the label, (ΔW)²/n_atoms, where the data has one
-    alignment : direct force against the potential's own conservative force, which is held fixed
+    alignment : direct force against the potential's own conservative force; both give way
     """
 
     direct: float = 0.0
@@ -61,7 +61,7 @@ def loss(evaluation: Evaluation, frame: Frame, weights: Weights) -> Tensor:
     if weights.conservative:
         total = total + weights.conservative * force_loss(required(evaluation, "conservative_force"), frame.force)
     if weights.alignment:
-        own = required(evaluation, "conservative_force").detach()
+        own = required(evaluation, "conservative_force")
         total = total + weights.alignment * force_loss(required(evaluation, "direct_force"), own)
     if weights.energy:
         miss = required(evaluation, "energy").squeeze(0) - frame.energy

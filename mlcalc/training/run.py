@@ -1,7 +1,8 @@
 """From an extended-XYZ file to a checkpoint with its card: the whole schedule in one call.
 
+0. least squares: a pair potential under both heads, energy offsets, force scale.
 1. direct: only the direct force is fitted; no differentiation of the energy, the cheapest steps.
-2. conservative: energy and its gradient are fitted, and the direct force still is (Bigi, Langer, Ceriotti,
+2. conservative: energy and its gradient are fitted too, and both forces to one another (Bigi, Langer, Ceriotti,
    arXiv 2412.11569, section 5: pre-train direct, fine-tune conservative).
 3. alignment: the direct head alone is fitted to the potential's own conservative force on frames of its own dynamics.
 """
@@ -16,14 +17,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from ase.data import atomic_numbers, chemical_symbols
+from ase.data import chemical_symbols
 
 from mlcalc.errors import UsageError
 from mlcalc.potentials.checkpoint import ARCHITECTURES, save_checkpoint
 from mlcalc.potentials.network import FORMS, Network
 from mlcalc.potentials.painn import PaiNN
 from mlcalc.potentials.pet import PET
-from mlcalc.training.data import DataKeys, Frame, fit_energy_offsets, force_rms, read_frames, split
+from mlcalc.training.baseline import fit_baseline
+from mlcalc.training.data import DataKeys, Frame, read_frames, split
 from mlcalc.training.losses import Weights
 from mlcalc.training.own_frames import own_frames
 from mlcalc.training.plots import plot_curves, plot_parity
@@ -73,7 +75,7 @@ class TrainingSettings:
 
 
 def build_network(settings: TrainingSettings, training: Sequence[Frame]) -> Network:
-    """A fresh network for the species of the data, with its energy offsets and force scale fitted."""
+    """A fresh network for the species of the data, on a fitted baseline."""
     numbers = sorted({int(number) for frame in training for number in frame.structure.numbers.unique()})
     symbols = [chemical_symbols[number] for number in numbers]
     kinds: dict[str, Any] = {"painn": PaiNN, "pet": PET}
@@ -84,8 +86,7 @@ def build_network(settings: TrainingSettings, training: Sequence[Frame]) -> Netw
         network: Network = kind(symbols, settings.cutoff, settings.form, **dict(settings.sizes))
     finally:
         torch.set_rng_state(torch_state)
-    network.energy_offsets.copy_(fit_energy_offsets(training, [atomic_numbers[symbol] for symbol in symbols]))
-    network.scale.fill_(force_rms(training))
+    fit_baseline(network, training)
     return network
 
 
@@ -103,8 +104,10 @@ def data_stages(settings: TrainingSettings, *, virial: bool) -> list[Stage]:
             energy=_ENERGY_WEIGHT,
             virial=0.05 if virial else 0.0,
             direct=1.0 if settings.form == "M" else 0.0,
+            alignment=1.0 if settings.form == "M" else 0.0,
         )
-        rate = settings.learning_rate * (0.7 if settings.form == "M" else 1.0)
+        # a trunk that the direct stage has shaped is only lost at a higher rate
+        rate = settings.learning_rate * (0.4 if settings.form == "M" and settings.steps_direct else 1.0)
         stages.append(Stage("conservative", settings.steps_conservative, rate, weights, final_fraction=0.01))
     if not stages:
         raise UsageError("steps: every stage has 0 steps; give steps_direct or steps_conservative above 0")

@@ -18,7 +18,8 @@ from mlcalc.errors import UsageError
 from mlcalc.potentials.checkpoint import load_checkpoint, read_card
 from mlcalc.potentials.painn import PaiNN
 from mlcalc.potentials.pet import PET
-from mlcalc.training.data import DataKeys, fit_energy_offsets, read_frames, split
+from mlcalc.training.baseline import fit_baseline, fit_energy_offsets
+from mlcalc.training.data import DataKeys, read_frames, split
 from mlcalc.training.losses import Weights
 from mlcalc.training.run import TrainingSettings, train
 from mlcalc.training.trainer import Stage, Trainer, random_rotation, validate
@@ -107,6 +108,19 @@ def test_energy_offsets_are_found(data: Path) -> None:
         )
         mixed.append(type(frame)(changed, frame.neighbours, energy, frame.force, None))
     torch.testing.assert_close(fit_energy_offsets(mixed, [10, 18]), torch.tensor([-3.0, -7.5], dtype=torch.float64))
+
+
+def test_baseline_takes_a_pair_potential_whole(data: Path) -> None:
+    """The labels are a pair potential's, so the pair baseline must leave nearly nothing of them to the network."""
+    frames = read_frames(data, KEYS, 4.0)
+    network = small().double()
+    fit_baseline(network, frames)
+    rms = float(torch.cat([frame.force for frame in frames]).square().mean().sqrt())
+    assert float(network.scale) < 0.02 * rms
+    network.scale.zero_()  # the network's own part
+    errors = validate(network, frames)
+    assert errors.conservative < 0.02 * 1000 * rms
+    assert errors.alignment < 1e-9  # both heads stand on the same baseline
 
 
 def test_a_killed_run_resumes_to_the_same_bits(data: Path, tmp_path: Path) -> None:
