@@ -144,7 +144,8 @@ def _add_train(commands: Any) -> None:
     one.add_argument("--cutoff", type=_number(0, 100, "Å"), metavar="R", help="Å")
     one.add_argument("--steps-direct", type=_STEPS, metavar="N", help="first stage: direct forces")
     one.add_argument("--steps-conservative", type=_STEPS, metavar="N", help="second stage: energy and its gradient")
-    one.add_argument("--steps-align", type=_STEPS, metavar="N", help="third stage: direct forces follow the gradient")
+    one.add_argument("--steps-joint", type=_STEPS, metavar="N", help="third stage: both forces agree better")
+    one.add_argument("--steps-align", type=_STEPS, metavar="N", help="last stage: direct forces follow the gradient")
     one.add_argument("--validation-frames", type=_COUNT, metavar="N", help="left out of training")
     one.add_argument("--seed", type=_SEED, default=0, metavar="N")
     one.add_argument("--output", default="mlcalc-training", metavar="DIR", help="(default: mlcalc-training)")
@@ -290,6 +291,7 @@ def _train(arguments: argparse.Namespace) -> int:
         "cutoff": arguments.cutoff,
         "steps_direct": arguments.steps_direct,
         "steps_conservative": arguments.steps_conservative,
+        "steps_joint": arguments.steps_joint,
         "steps_alignment": arguments.steps_align,
         "n_validation": arguments.validation_frames,
         "seed": arguments.seed,

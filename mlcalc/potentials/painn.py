@@ -3,19 +3,20 @@
 Trunk: K. T. Schütt, O. T. Unke, M. Gastegger, ICML 2021, arXiv 2102.03150 (eqs 7-10), with a smooth vector norm and an
 envelope with three vanishing derivatives.
 
-Direct head: the gradient of a sum of atomic energies has the form F_i = Σ_j (m_ij − m_ji), where m_ij is a product of
-features of the two atoms and functions of r_ij (what is left when one message is differentiated). The head has that
-form, with features of all layers, so Newton's third law holds exactly and no net force has to be removed:
+Direct head: the gradient of a sum of atomic energies has the form F_i = Σ_j f_ij with f_ji = −f_ij, where f_ij is a
+product of features of the two atoms and functions of r_ij (what is left when one message is differentiated). The head
+has that form, with features of all layers, so Newton's third law holds exactly and no net force has to be removed:
 
-    m_ij = r̂_ij Σ_c [ W¹ a_i b_j + W² (u_i·r̂_ij) b_j + W³ u_i·w_j ]_c + Σ_c [ W⁴ b_j u_i ]_c
+    f_ij = r̂_ij Σ_c [ W¹ p_i p_j + W² d_ij·r̂_ij + W³ u_i·u_j ]_c + Σ_c [ W⁴ d_ij ]_c,     d_ij = p_j u_i − p_i u_j
+
+It is evaluated once for each pair i < j; an atom's pairs with its own images cancel.
 
 | symbol | variable | what |
 |---|---|---|
 | s, v | scalars, vectors | features (n_atoms, C), (3, n_atoms, C) |
 | φ∘W | gates | neighbour's features times learned radial functions (3, n_edges, C) |
 | r̂ | unit | directions (3, n_edges, 1) |
-| a, b | left, right | scalars of centre and neighbour in the direct head |
-| u, w | left_arrows, right_arrows | vectors of centre and neighbour in the direct head |
+| p, u | charges, arrows | scalars and vectors of an atom in the direct head |
 """
 
 from __future__ import annotations
@@ -89,29 +90,27 @@ class DirectHead(nn.Module):
 
     def __init__(self, channels: int, n_layers: int, pair_channels: int, n_radial: int, hidden: int) -> None:
         super().__init__()
-        self.merge_scalars = nn.Linear(n_layers * channels, channels)
-        self.merge_vectors = nn.Linear(n_layers * channels, channels, bias=False)
-        self.update = Update(channels, hidden)
-        self.weigh = perceptron(channels, hidden, 2 * pair_channels)
-        self.point = nn.Linear(channels, 2 * pair_channels, bias=False)
+        self.read = perceptron(n_layers * channels, hidden, 2 * pair_channels)
+        self.point = nn.Linear(n_layers * channels, pair_channels, bias=False)
         self.filter = Filter(4, n_radial, pair_channels)
 
     def forward(
         self, scalars: list[Tensor], vectors: list[Tensor], basis: Tensor, unit: Tensor, graph: Graph
     ) -> Tensor:
-        features = self.update(
-            self.merge_scalars(torch.cat(scalars, dim=1)), self.merge_vectors(torch.cat(vectors, dim=2))
-        )
-        left, right = self.weigh(features[0]).chunk(2, dim=1)
-        left_arrows, right_arrows = self.point(features[1]).chunk(2, dim=2)
-        left, left_arrows = left.index_select(0, graph.centre), left_arrows.index_select(1, graph.centre)
-        right, right_arrows = right.index_select(0, graph.neighbour), right_arrows.index_select(1, graph.neighbour)
-        filters = self.filter(basis)
-        inner = filters[0] * left + filters[1] * (left_arrows * unit).sum(dim=0)
-        along = (inner * right + filters[2] * (left_arrows * right_arrows).sum(dim=0)).sum(dim=1)
-        across = (left_arrows * (filters[3] * right)).sum(dim=2)
+        charges, gate = self.read(torch.cat(scalars, dim=1)).chunk(2, dim=1)
+        arrows = gate * self.point(torch.cat(vectors, dim=2))
+        # a row of (charge, arrow) in one piece: one gather instead of four
+        rows = torch.cat([charges.unsqueeze(0), arrows])
+        once = torch.nonzero(graph.centre < graph.neighbour).squeeze(1)
+        i, j = graph.centre.index_select(0, once), graph.neighbour.index_select(0, once)
+        rows_i, rows_j = rows.index_select(1, i), rows.index_select(1, j)
+        unit, filters = unit.index_select(1, once), self.filter(basis.index_select(0, once))
+        difference = torch.addcmul(rows_j[0] * rows_i[1:], rows_i[0], rows_j[1:], value=-1)
+        along = torch.addcmul(filters[0] * rows_i[0] * rows_j[0], filters[1], (difference * unit).sum(dim=0))
+        along = torch.addcmul(along, filters[2], (rows_i[1:] * rows_j[1:]).sum(dim=0)).sum(dim=1)
+        across = (filters[3] * difference).sum(dim=2)
         pair = (along * unit.squeeze(2) + across).t()
-        return sum_over(pair, graph.centre, graph.n_atoms) - sum_over(pair, graph.neighbour, graph.n_atoms)
+        return sum_over(pair, i, graph.n_atoms) - sum_over(pair, j, graph.n_atoms)
 
 
 class PaiNN(Network):
@@ -139,7 +138,7 @@ class PaiNN(Network):
         n_layers: int = 3,
         n_radial: int = 16,
         hidden: int = 128,
-        pair_channels: int = 32,
+        pair_channels: int = 64,
     ) -> None:
         sizes = dict(channels=channels, n_layers=n_layers, n_radial=n_radial, hidden=hidden)
         super().__init__(species, cutoff, form, {**sizes, "pair_channels": pair_channels})

@@ -2,9 +2,10 @@
 
 0. least squares: a pair potential under both heads, energy offsets, force scale.
 1. direct: only the direct force is fitted; no differentiation of the energy, the cheapest steps.
-2. conservative: energy and its gradient are fitted too, and both forces to one another (Bigi, Langer, Ceriotti,
-   arXiv 2412.11569, section 5: pre-train direct, fine-tune conservative).
-3. alignment: the direct head alone is fitted to the potential's own conservative force on frames of its own dynamics.
+2. conservative: energy and its gradient are fitted too, and both forces a little to one another (Bigi, Langer,
+   Ceriotti, arXiv 2412.11569, section 5: pre-train direct, fine-tune conservative).
+3. joint: the same at a lower rate with more weight on the agreement of the two forces; the trunk can still adapt to it.
+4. alignment: the direct head alone is fitted to the potential's own conservative force on frames of its own dynamics.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from __future__ import annotations
 import json
 import platform
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -55,11 +56,12 @@ class TrainingSettings:
     architecture: str = "painn"
     form: str = "M"
     cutoff: float = 4.5
-    steps_direct: int = 6000
-    steps_conservative: int = 9000
-    steps_alignment: int = 15000
+    steps_direct: int = 4000
+    steps_conservative: int = 3000
+    steps_joint: int = 4000
+    steps_alignment: int = 8000
     n_validation: int = 20
-    n_own_frames: int = 300
+    n_own_frames: int = 200
     seed: int = 0
     learning_rate: float = 1e-3
     sizes: tuple[tuple[str, int], ...] = ()
@@ -69,7 +71,7 @@ class TrainingSettings:
             raise UsageError(f"architecture: got {self.architecture!r}; choose one of {', '.join(ARCHITECTURES)}")
         if self.form not in FORMS:
             raise UsageError(f"form: got {self.form!r}; choose one of {', '.join(FORMS)}")
-        for name in ("steps_direct", "steps_conservative", "steps_alignment"):
+        for name in ("steps_direct", "steps_conservative", "steps_joint", "steps_alignment"):
             if getattr(self, name) < 0:
                 raise UsageError(f"{name}: got {getattr(self, name)}; give a number of steps, 0 or more")
 
@@ -98,20 +100,30 @@ def data_stages(settings: TrainingSettings, *, virial: bool) -> list[Stage]:
         energy = _ENERGY_WEIGHT if settings.form == "NC" else 0.0
         weights = Weights(direct=1.0, energy=energy)
         stages.append(Stage("direct", settings.steps_direct, settings.learning_rate, weights, final_fraction=0.2))
-    if settings.form != "NC" and settings.steps_conservative:
-        weights = Weights(
-            conservative=1.0,
-            energy=_ENERGY_WEIGHT,
-            virial=0.05 if virial else 0.0,
-            direct=1.0 if settings.form == "M" else 0.0,
-            alignment=1.0 if settings.form == "M" else 0.0,
-        )
-        # a trunk that the direct stage has shaped is only lost at a higher rate
-        rate = settings.learning_rate * (0.4 if settings.form == "M" and settings.steps_direct else 1.0)
-        stages.append(Stage("conservative", settings.steps_conservative, rate, weights, final_fraction=0.01))
+    if settings.form != "NC":
+        stages += [stage for stage in _conservative_stages(settings, virial=virial) if stage.n_steps]
     if not stages:
         raise UsageError("steps: every stage has 0 steps; give steps_direct or steps_conservative above 0")
     return stages
+
+
+def _conservative_stages(settings: TrainingSettings, *, virial: bool) -> list[Stage]:
+    both = settings.form == "M"
+    weights = Weights(
+        conservative=1.0,
+        energy=_ENERGY_WEIGHT,
+        virial=0.05 if virial else 0.0,
+        direct=1.0 if both else 0.0,
+        alignment=1.0 if both else 0.0,
+    )
+    # a trunk that the direct stage has shaped is lost again at a higher rate
+    rate = settings.learning_rate * (0.4 if both and settings.steps_direct else 1.0)
+    if not both:
+        return [Stage("conservative", settings.steps_conservative, rate, weights, final_fraction=0.01)]
+    return [
+        Stage("conservative", settings.steps_conservative, rate, weights, final_fraction=0.5),
+        Stage("joint", settings.steps_joint, 0.6 * rate, replace(weights, alignment=4.0), final_fraction=0.01),
+    ]
 
 
 def align(

@@ -187,7 +187,8 @@ def settings(**changes: object) -> TrainingSettings:
     base: dict[str, object] = dict(
         cutoff=4.0,
         steps_direct=100,
-        steps_conservative=200,
+        steps_conservative=120,
+        steps_joint=80,
         steps_alignment=60,
         n_validation=4,
         n_own_frames=8,
@@ -213,12 +214,14 @@ def test_the_whole_schedule(data: Path, tmp_path: Path) -> None:
     for name in ("log.csv", "curves.png", "parity.png", "alignment/log.csv"):
         assert (tmp_path / name).stat().st_size > 100
     with (tmp_path / "log.csv").open() as file:
-        assert [row["stage"] for row in csv.DictReader(file)] == ["direct", "conservative"]
+        assert [row["stage"] for row in csv.DictReader(file)] == ["direct", "conservative", "joint"]
 
 
 @pytest.mark.parametrize(("form", "heads"), [("C", ["conservative"]), ("NC", ["direct"])])
 def test_single_headed_forms_train(data: Path, tmp_path: Path, form: str, heads: list[str]) -> None:
-    network = load_checkpoint(train(data, KEYS, tmp_path, settings(form=form, steps_direct=20, steps_conservative=20)))
+    network = load_checkpoint(
+        train(data, KEYS, tmp_path, settings(form=form, steps_direct=20, steps_conservative=20, steps_joint=0))
+    )
     with (tmp_path / "log.csv").open() as file:
         row = next(csv.DictReader(file))
     assert [name for name in ("direct", "conservative") if row[name] != "nan"] == heads
@@ -227,7 +230,7 @@ def test_single_headed_forms_train(data: Path, tmp_path: Path, form: str, heads:
 
 def test_pet_learns(data: Path, tmp_path: Path) -> None:
     sizes = {"width": 16, "n_layers": 1, "n_heads": 2, "n_radial": 6, "hidden": 16}
-    steps = {"steps_direct": 120, "steps_conservative": 0, "steps_alignment": 0}
+    steps = {"steps_direct": 120, "steps_conservative": 0, "steps_joint": 0, "steps_alignment": 0}
     made = settings(architecture="pet", sizes=tuple(sizes.items()), **steps)
     network = load_checkpoint(train(data, KEYS, tmp_path, made))
     assert isinstance(network, PET)
