@@ -7,6 +7,8 @@ It asserts nothing.
 from __future__ import annotations
 
 import argparse
+import resource
+import sys
 import time
 from collections.abc import Callable
 
@@ -27,6 +29,13 @@ from mlcalc.structure import Structure
 
 _INNER_FS = 0.5
 _MULTIPLES = (2, 4, 8)
+
+
+def peak_memory_mib() -> float:
+    """Of this process so far, on the GPU if there is one, MiB."""
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated() / 2**20
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
 
 
 def milliseconds(task: Callable[[], object]) -> float:
@@ -128,6 +137,7 @@ def table(potential: Potential, atoms: ase.Atoms, rounds: int, inner_steps: int)
         over = float(np.median(np.array(times[name]) / np.array(times[_base(engine)])))
         bound = f"{1 + (ratio - 1) / int(name.split()[-1]):.3f}" if "MTS" in name else ""
         print(f"| {name} | {value:.2f} | {over:.3f} | {bound} |")
+    print(f"\npeak memory of the process so far: {peak_memory_mib():.0f} MiB")
 
 
 def _base(engine: str) -> str:
@@ -148,6 +158,7 @@ def main() -> None:
     print(
         f"mlcalc {mlcalc.__version__}, torch {torch.__version__}, {options.device}, {torch.get_num_threads()} threads"
     )
+    print(f"peak memory before the first evaluation: {peak_memory_mib():.0f} MiB")
     for n in options.repeat:
         table(potential, mlcalc.water_box().repeat(n), options.rounds, inner_steps=16 if n == 1 else 8)
 

@@ -309,7 +309,9 @@ def _profile(bench: Bench, forces: str) -> Profile | None:
     blocks = rows.reshape(len(atoms), 3, -1, 3)[:, :, atoms]
     frame = bench.structure.to_ase()[0][atoms]
     apart = frame.get_all_distances(mic=bool(frame.pbc.any()))
-    found = pair_asymmetry.from_blocks(blocks, apart, np.arange(0.5, max(float(apart.max()) + 1, 2.0), 0.75).tolist())
+    edges = np.arange(0.5, max(float(apart.max()) + 1, 2.0), 0.75).tolist()
+    noise = jacobian.element_noise(bench.potential, bench.structure, forces, atoms[0])
+    found = pair_asymmetry.from_blocks(blocks, apart, edges, noise)
     if len(found.distance) == 0:
         return None
     return Profile(
@@ -317,6 +319,7 @@ def _profile(bench: Bench, forces: str) -> Profile | None:
         distance=tuple(found.distance.tolist()),
         asymmetry=tuple(found.asymmetry.tolist()),
         standard_error=tuple(found.standard_error.tolist()),
+        noise_floor=tuple(found.noise_floor.tolist()),
         n_pairs=tuple(found.n_pairs.tolist()),
     )
 

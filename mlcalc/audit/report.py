@@ -230,10 +230,14 @@ def _asymmetry(result: AuditResult) -> str:
         kept = [value for value in profile.asymmetry if math.isfinite(value)]
         if len(kept) > 1:
             x = Axis("distance of the atoms, Å", 0.0, max(profile.distance) * 1.05)
-            y = log_axis("λ of a pair", kept)
-            curve = Curve(profile.forces, profile.distance, profile.asymmetry, profile.standard_error)
+            y = log_axis("λ of a pair", [*kept, *profile.noise_floor])
+            curves = [
+                Curve("noise", profile.distance, profile.noise_floor),
+                Curve(profile.forces, profile.distance, profile.asymmetry, profile.standard_error),
+            ]
             title = f"Asymmetry between pairs of atoms, {profile.forces} forces"
-            cards.append(f'<div class="card"><h3>{title}</h3>{chart(title, x, y, [curve])}</div>')
+            drawn = chart(title, x, y, curves)
+            cards.append(f'<div class="card"><h3>{title}</h3>{drawn}<p>Dashed: round-off alone.</p></div>')
     table = _table(("Quantity", "#Value", "#Round-off alone"), rows, "small")
     cards.append(f'<div class="card"><h3>In numbers</h3>{table}</div>')
     return f"""<section><h2>Are the forces a gradient?</h2>

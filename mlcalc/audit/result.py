@@ -108,13 +108,14 @@ class Profile:
     Attributes
     ----------
     forces : of which force
-    distance : Å; asymmetry, standard_error : dimensionless; n_pairs : pairs of atoms in each bin
+    distance : Å; asymmetry, standard_error, noise_floor : dimensionless; n_pairs : pairs of atoms in each bin
     """
 
     forces: str
     distance: tuple[float, ...]
     asymmetry: tuple[float, ...]
     standard_error: tuple[float, ...]
+    noise_floor: tuple[float, ...]
     n_pairs: tuple[int, ...]
 
 

@@ -98,6 +98,21 @@ def jacobian_rows(
     return np.array(rows)
 
 
+def element_noise(potential: Potential, structure: Structure, forces: str, atom: int) -> float:
+    """Root-mean-square round-off of the coupling of one atom to the others, by element of J, eV/Å².
+
+    Its rows are compared with those of a float64 copy; a potential that is float64 already is taken to be good to its
+    precision times the square root of the number of atoms.
+    """
+    rows = jacobian_rows(potential, structure, forces, [atom])
+    if potential.dtype == torch.float64 or not isinstance(potential, nn.Module):
+        error = rows * _relative_round_off(potential, structure)
+    else:
+        error = rows - jacobian_rows(copy.deepcopy(potential).double(), structure, forces, [atom])
+    others = np.delete(error, [3 * atom, 3 * atom + 1, 3 * atom + 2], axis=1)
+    return float(np.sqrt(np.mean(others**2)))
+
+
 def exact_jacobian(
     potential: Potential, structure: Structure, forces: str, *, progress: Progress | None = None
 ) -> Array:
@@ -155,7 +170,11 @@ def _floor(
 ) -> float:
     """λ of round-off: how far the products of a float64 copy are from these, half their difference over their norm."""
     if potential.dtype == torch.float64 or not isinstance(potential, nn.Module):
-        return float(torch.finfo(potential.dtype).eps) * structure.n_atoms**0.5
+        return _relative_round_off(potential, structure)
     precise = _field(copy.deepcopy(potential).double(), structure, forces)
     error = (forward - precise.forward(signs)) - (backward - precise.transposed(signs))
     return float(error.norm() / 2 / forward.norm())
+
+
+def _relative_round_off(potential: Potential, structure: Structure) -> float:
+    return float(torch.finfo(potential.dtype).eps) * structure.n_atoms**0.5

@@ -6,10 +6,14 @@ its labels cost no electronic-structure calculation. So the direct head is train
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
 
 from mlcalc.engines.native import NativeEngine, maxwell_boltzmann
 from mlcalc.evaluation import Wanted, required
@@ -17,6 +21,8 @@ from mlcalc.neighbours import neighbour_list
 from mlcalc.potentials.network import Network
 from mlcalc.structure import Structure
 from mlcalc.training.data import Frame
+
+_FRAMES_PER_START = 10
 
 
 def labelled(network: Network, structure: Structure) -> Frame:
@@ -34,7 +40,6 @@ def own_frames(
     n_frames: int,
     temperatures_K: Sequence[float] = (250.0, 300.0, 350.0, 400.0),
     spacing_fs: float = 24.0,
-    frames_per_start: int = 10,
     seed: int = 0,
     progress: Callable[[int, int], None] | None = None,
 ) -> list[Frame]:
@@ -59,7 +64,7 @@ def own_frames(
         temperature = temperatures_K[run % len(temperatures_K)]
         momenta = maxwell_boltzmann(structure, temperature, seed=1000 * seed + run)
         engine = NativeEngine(network, structure, forces="mts", timestep_fs=2.0, n_inner=4, momenta=momenta)
-        for _ in range(frames_per_start):
+        for _ in range(_FRAMES_PER_START):
             engine.run(outer_steps, stride=outer_steps)
             structure = replace(structure, positions=torch.as_tensor(engine.phase.positions).clone())
             frames.append(labelled(network, structure))
@@ -68,3 +73,31 @@ def own_frames(
         places[run % len(places)] = structure
         run += 1
     return frames[:n_frames]
+
+
+def kept_own_frames(
+    path: Path,
+    network: Network,
+    starts: Sequence[Structure],
+    *,
+    n_frames: int,
+    seed: int,
+    progress: Callable[[int, int], None] | None = None,
+) -> list[Frame]:
+    """`own_frames`, read from `path` where an earlier call with the same arguments left them.
+
+    Only positions are kept; labels are computed anew.
+    """
+    made_by = {"network": network.fingerprint, "n_frames": str(n_frames), "seed": str(seed)}
+    if path.exists():
+        with safe_open(str(path), framework="pt") as file:
+            if file.metadata() == made_by:
+                positions = [file.get_tensor(f"{k:06d}") for k in range(n_frames)]
+                places = [starts[k // _FRAMES_PER_START % len(starts)] for k in range(n_frames)]
+                return [labelled(network, place.at(r)) for place, r in zip(places, positions, strict=True)]
+    frames = own_frames(network, starts, n_frames=n_frames, seed=seed, progress=progress)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(".partial")
+    save_file({f"{k:06d}": frame.structure.positions for k, frame in enumerate(frames)}, str(partial), made_by)
+    os.replace(partial, path)
+    return frames

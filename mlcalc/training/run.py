@@ -28,7 +28,7 @@ from mlcalc.potentials.pet import PET
 from mlcalc.training.baseline import fit_baseline
 from mlcalc.training.data import DataKeys, Frame, read_frames, split
 from mlcalc.training.losses import Weights
-from mlcalc.training.own_frames import own_frames
+from mlcalc.training.own_frames import kept_own_frames
 from mlcalc.training.plots import plot_curves, plot_parity
 from mlcalc.training.trainer import Stage, Trainer, validate
 
@@ -128,14 +128,18 @@ def _conservative_stages(settings: TrainingSettings, *, virial: bool) -> list[St
 
 def align(
     network: Network, starts: Sequence[Frame], settings: TrainingSettings, folder: Path, progress: Progress | None
-) -> Network:
-    """The third stage: the direct head learns the network's own conservative force on its own trajectories."""
+) -> tuple[Network, dict[str, Any]]:
+    """The last stage: the direct head learns the network's own conservative force on its own trajectories.
+
+    Returns the network and what the model card says of this stage.
+    """
 
     def count(done: int, total: int) -> None:
         if progress is not None:
             progress("own frames", done, total, float("nan"))
 
-    frames = own_frames(
+    frames = kept_own_frames(
+        folder / "own-frames.safetensors",
         network,
         [frame.structure for frame in starts],
         n_frames=settings.n_own_frames,
@@ -160,7 +164,14 @@ def align(
         seed=settings.seed,
         rotate=settings.architecture == "pet",
     )
-    return trainer.run(progress)
+    network = trainer.run(progress)
+    return network, {
+        "stage": asdict(stage),
+        "seconds": trainer.seconds[0],
+        "frames": len(frames) - held_out,
+        "frames_held_out": held_out,
+        "alignment_on_frames_held_out": validate(network, frames[-held_out:]).alignment,
+    }
 
 
 def train(
@@ -195,11 +206,11 @@ def train(
         network, training, validation, stages, folder, seed=settings.seed, rotate=settings.architecture == "pet"
     )
     network = trainer.run(progress)
-    logs = [folder / "log.csv"]
+    logs, own_dynamics = [folder / "log.csv"], None
     if settings.form == "M" and settings.steps_alignment:
-        network = align(network, training, settings, folder / "alignment", progress)
+        network, own_dynamics = align(network, training, settings, folder / "alignment", progress)
         logs.append(folder / "alignment" / "log.csv")
-    card = _card(Path(data), keys, settings, trainer, network, training, validation)
+    card = _card(Path(data), keys, settings, trainer, network, training, validation) | {"own_dynamics": own_dynamics}
     save_checkpoint(folder / "potential.safetensors", network, card)
     (folder / "card.json").write_text(json.dumps(card, indent=2))
     plot_curves(logs, folder / "curves.png")

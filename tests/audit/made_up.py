@@ -43,7 +43,9 @@ def made_up_run(forces, drift, error, *, exploded=None, long_enough=True):
 
 
 def made_up_evidence(*runs, conservative_lambda=2e-6, largest=28.0):
-    profile = Profile("direct", (1.0, 3.0, 6.0), (0.008, 0.02, 0.1), (0.001, 0.003, 0.02), (9, 30, 40))
+    profile = Profile(
+        "direct", (1.0, 3.0, 6.0), (0.008, 0.02, 0.1), (0.001, 0.003, 0.02), (1e-6, 1e-5, 1e-4), (9, 30, 40)
+    )
     hybrid = len(runs) == 3
     ladder = tuple(
         Rung(m, 0.5 * m, 0.24, Finding("nve_drift", 0.1, 0.05, "meV/atom/ps"), m < 16, "" if m < 16 else "exploded")

@@ -14,7 +14,7 @@ from mlcalc.neighbours import neighbour_list
 from mlcalc.potentials.harmonic import Harmonic
 from mlcalc.potentials.lennard_jones import LennardJones
 from mlcalc.potentials.painn import PaiNN
-from mlcalc.probes.jacobian import exact_jacobian, jacobian_rows, sample_products
+from mlcalc.probes.jacobian import element_noise, exact_jacobian, jacobian_rows, sample_products
 from mlcalc.structure import Structure
 
 
@@ -115,6 +115,22 @@ def test_pair_asymmetry_of_known_blocks() -> None:
     assert found.asymmetry[0] == pytest.approx(odd / np.hypot(odd, even), rel=1e-9)
     assert found.standard_error[0] == pytest.approx(0, abs=1e-9)
     assert found.distance[0] == pytest.approx(2.5)
+
+
+def test_floor_of_pair_asymmetry(water: Structure) -> None:
+    """Between pairs too: a float32 gradient shows what the floor says, a direct head far more."""
+    net, atoms = network(), list(range(water.n_atoms))
+    apart = water.to_ase()[0].get_all_distances(mic=True)
+    seen = {}
+    for forces in ("conservative", "direct"):
+        blocks = jacobian_rows(net, water, forces, atoms).reshape(len(atoms), 3, len(atoms), 3)
+        noise = element_noise(net, water, forces, 0)
+        seen[forces] = pair_asymmetry.from_blocks(blocks, apart, [0.5, 2.0, 3.0], noise)
+    clean, curled = seen["conservative"], seen["direct"]
+    assert (clean.noise_floor > 0).all() and (clean.asymmetry < 5 * clean.noise_floor).all()
+    # the floor takes the errors of J_ij and J_ji for independent, but they are alike to one part in ten
+    assert (clean.asymmetry > 0.02 * clean.noise_floor).all()
+    assert (curled.asymmetry > 100 * curled.noise_floor).all()
 
 
 def test_bad_requests_are_refused(argon: Structure) -> None:

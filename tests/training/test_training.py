@@ -213,8 +213,14 @@ def test_the_whole_schedule(data: Path, tmp_path: Path) -> None:
     assert json.loads((tmp_path / "card.json").read_text()) == card
     for name in ("log.csv", "curves.png", "parity.png", "alignment/log.csv"):
         assert (tmp_path / name).stat().st_size > 100
+    assert card["own_dynamics"]["alignment_on_frames_held_out"] < 0.4 * rms
     with (tmp_path / "log.csv").open() as file:
         assert [row["stage"] for row in csv.DictReader(file)] == ["direct", "conservative", "joint"]
+    own = tmp_path / "alignment" / "own-frames.safetensors"
+    made = own.stat().st_mtime_ns
+    again = load_checkpoint(train(data, KEYS, tmp_path, settings()))  # all is done: nothing may change
+    assert again.fingerprint == network.fingerprint
+    assert own.stat().st_mtime_ns == made
 
 
 @pytest.mark.parametrize(("form", "heads"), [("C", ["conservative"]), ("NC", ["direct"])])
