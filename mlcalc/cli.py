@@ -146,6 +146,7 @@ def _add_train(commands: Any) -> None:
     one.add_argument("--steps-conservative", type=_STEPS, metavar="N", help="second stage: energy and its gradient")
     one.add_argument("--steps-joint", type=_STEPS, metavar="N", help="third stage: both forces agree better")
     one.add_argument("--steps-align", type=_STEPS, metavar="N", help="last stage: direct forces follow the gradient")
+    one.add_argument("--own-frames", type=_COUNT, metavar="N", help="of its own dynamics, for the last stage")
     one.add_argument("--validation-frames", type=_COUNT, metavar="N", help="left out of training")
     one.add_argument("--seed", type=_SEED, default=0, metavar="N")
     one.add_argument("--output", default="mlcalc-training", metavar="DIR", help="(default: mlcalc-training)")
@@ -279,8 +280,9 @@ def _run(arguments: argparse.Namespace) -> int:
 
 def _train(arguments: argparse.Namespace) -> int:
     from mlcalc.audit.progress import Reporter
+    from mlcalc.potentials.checkpoint import read_card
     from mlcalc.training.data import DataKeys
-    from mlcalc.training.run import TrainingSettings, train
+    from mlcalc.training.run import TrainingSettings, summary, train
 
     keys = DataKeys(
         units=arguments.units, energy=arguments.energy_key, forces=arguments.forces_key, stress=arguments.stress_key
@@ -293,6 +295,7 @@ def _train(arguments: argparse.Namespace) -> int:
         "steps_conservative": arguments.steps_conservative,
         "steps_joint": arguments.steps_joint,
         "steps_alignment": arguments.steps_align,
+        "n_own_frames": arguments.own_frames,
         "n_validation": arguments.validation_frames,
         "seed": arguments.seed,
     }
@@ -303,7 +306,8 @@ def _train(arguments: argparse.Namespace) -> int:
             progress(stage, done, total)
 
         path = train(arguments.data, keys, arguments.output, settings, progress=show)
-    print(f"potential  {path}\ncard       {path.parent / 'card.json'}")
+    print(summary(read_card(path)))
+    print(f"\npotential  {path}\ncard       {path.parent / 'card.json'}")
     return 0
 
 

@@ -16,6 +16,7 @@ import ase.io
 import numpy as np
 import pytest
 import torch
+from ase.calculators.singlepoint import SinglePointCalculator
 
 from mlcalc import cli
 from mlcalc.audit.result import read_result
@@ -254,6 +255,30 @@ def test_a_run_that_explodes(here, tmp_path, capsys):
 def test_bad_arguments_of_run(here, tmp_path, capsys, arguments, words):
     output = ["--output", str(tmp_path / "x")]
     assert words in fails(capsys, ["run", *inputs(here), "--steps", "2", *output, *arguments])
+
+
+def test_train_from_a_file_to_a_checkpoint_that_runs(here, tmp_path, capsys):
+    """The whole command: six labelled frames in, a checkpoint with a card out, and `mlcalc run` takes it."""
+    draw, frames = np.random.default_rng(0), []
+    for _ in range(6):
+        frame = ase.io.read(here / "box.xyz")
+        frame.rattle(0.03, rng=draw)
+        frame.calc = SinglePointCalculator(frame, energy=draw.normal(), forces=draw.normal(0, 0.1, (len(frame), 3)))
+        frames.append(frame)
+    ase.io.write(tmp_path / "frames.xyz", frames)
+    steps = [f"--steps-{stage}=2" for stage in ("direct", "conservative", "joint", "align")]
+    few = [*steps, "--own-frames=2", "--validation-frames=2", "--cutoff=3"]
+    arguments = ["train", "--data", str(tmp_path / "frames.xyz"), "--units", "eV,Angstrom", *few]
+    assert cli.main([*arguments, "--output", str(tmp_path / "out")]) == 0
+    out = capsys.readouterr().out
+    assert str(tmp_path / "out" / "potential.safetensors") in out
+    assert "conservative force" in out and "from scratch" in out
+    assert cli.main(["card", str(tmp_path / "out" / "potential.safetensors")]) == 0
+    card = json.loads(capsys.readouterr().out)
+    assert card["data"]["training_frames"] == 4
+    assert card["own_dynamics"]["frames"] == 1
+    made = ["--potential", str(tmp_path / "out" / "potential.safetensors"), "--structure", str(here / "box.xyz")]
+    assert cli.main(["run", *made, "--steps", "1", "--output", str(tmp_path / "x.trajectory")]) == 0
 
 
 def test_train_states_units(here, tmp_path, capsys):

@@ -64,7 +64,7 @@ def own_frames(
         temperature = temperatures_K[run % len(temperatures_K)]
         momenta = maxwell_boltzmann(structure, temperature, seed=1000 * seed + run)
         engine = NativeEngine(network, structure, forces="mts", timestep_fs=2.0, n_inner=4, momenta=momenta)
-        for _ in range(_FRAMES_PER_START):
+        for _ in range(min(_FRAMES_PER_START, n_frames - len(frames))):
             engine.run(outer_steps, stride=outer_steps)
             structure = replace(structure, positions=torch.as_tensor(engine.phase.positions).clone())
             frames.append(labelled(network, structure))
@@ -72,7 +72,7 @@ def own_frames(
                 progress(min(len(frames), n_frames), n_frames)
         places[run % len(places)] = structure
         run += 1
-    return frames[:n_frames]
+    return frames
 
 
 def kept_own_frames(

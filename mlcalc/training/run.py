@@ -11,8 +11,9 @@
 from __future__ import annotations
 
 import json
+import math
 import platform
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -233,6 +234,29 @@ def relative_time(stages: Sequence[Stage], seconds: Sequence[float]) -> dict[str
     return {**ratios, "total": sum(seconds) / from_scratch}
 
 
+def summary(card: Mapping[str, Any]) -> str:
+    """What a user wants to know of a finished training, in a few lines of at most 80 columns."""
+    ratios, errors = card["time_over_conservative_from_scratch"], card["validation_errors"]
+    lines = [f"{'stage':<14}{'steps':>7}   time over conservative training from scratch"] if ratios else []
+    for stage in card["stages"] if ratios else ():
+        lines.append(f"{stage['name']:<14}{stage['n_steps']:>7}   {ratios[stage['name']]:.2f}")
+    lines.append("on frames left out of training, root mean square:")
+    lines += [
+        f"  {name:<20}{errors[key]:8.3g} {unit}"
+        for key, name, unit in (
+            ("direct", "direct force", "meV/Å"),
+            ("conservative", "conservative force", "meV/Å"),
+            ("alignment", "their difference", "meV/Å"),
+            ("energy", "energy", "meV/atom"),
+        )
+        if key in errors
+    ]
+    own = card.get("own_dynamics")
+    if own:
+        lines.append(f"  {'difference in own MD':<20}{own['alignment_on_frames_held_out']:8.3g} meV/Å")
+    return "\n".join(lines)
+
+
 def _card(
     data: Path,
     keys: DataKeys,
@@ -253,7 +277,7 @@ def _card(
         "stages": [asdict(stage) for stage in trainer.stages],
         "seconds": trainer.seconds,
         "time_over_conservative_from_scratch": relative_time(trainer.stages, trainer.seconds),
-        "validation_errors": asdict(validate(network, validation)),
+        "validation_errors": {k: v for k, v in asdict(validate(network, validation)).items() if math.isfinite(v)},
         "validation_units": "meV/Å (forces), meV/atom (energy)",
         "species": list(network.species),
         "torch": torch.__version__,

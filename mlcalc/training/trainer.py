@@ -183,12 +183,13 @@ class Trainer:
         value.backward()
         torch.nn.utils.clip_grad_norm_(self.network.parameters(), 10.0)
         self.optimiser.step()
-        self._average(done)
+        self._average()
         return float(value.detach())
 
     @torch.no_grad()
-    def _average(self, done: int) -> None:
-        decay = min(self.ema_decay, (1 + done) / (10 + done))
+    def _average(self) -> None:
+        # every stage starts from the average, and what a head was before it learnt anything must not linger in it
+        decay = min(self.ema_decay, (1 + self.step) / (10 + self.step))
         mine = dict(self.network.named_parameters())
         for name, average in self.ema.named_parameters():
             average.lerp_(mine[name], 1 - decay)
