@@ -15,12 +15,16 @@ from mlcalc.potentials.radial import RadialBasis
 from mlcalc.training.data import Frame
 
 _RIDGE = 1e-6  # of the largest eigenvalue: keeps coefficients near 1 eV where no frame has that distance
+_WALL = 1.04  # times the shortest distance in the data; a little inside them, so that it is felt before they end
 _MOST_FRAMES = 100  # a pair potential has few coefficients
 
 
 def fit_baseline(network: Network, frames: Sequence[Frame]) -> None:
-    """Fit the pair baseline to forces, then energy offsets and force scale to what it leaves; in place."""
-    network.pair_baseline.coefficients.copy_(_pair_coefficients(network, frames[:: 1 + len(frames) // _MOST_FRAMES]))
+    """Set walls, fit the pair baseline to forces, then energy offsets and force scale to what it leaves; in place."""
+    network.pair_baseline.wall.copy_(_WALL * _shortest_distances(network, frames))
+    network.pair_baseline.coefficients.zero_()
+    some = [_remainder(network, frame) for frame in frames[:: 1 + len(frames) // _MOST_FRAMES]]
+    network.pair_baseline.coefficients.copy_(_pair_coefficients(network, some))
     left = [_remainder(network, frame) for frame in frames]
     network.energy_offsets.copy_(fit_energy_offsets(left, [atomic_numbers[symbol] for symbol in network.species]))
     network.scale.fill_(force_rms(left))
@@ -56,6 +60,16 @@ class _Edges:
         species = network.species_index(frame.structure.numbers)
         ends = species[frame.neighbours.centre], species[frame.neighbours.neighbour]
         return cls(distance, vectors / distance.unsqueeze(1), *ends)
+
+
+def _shortest_distances(network: Network, frames: Sequence[Frame]) -> Tensor:
+    """Of every pair of species, (n_species²,), Å; 0 for pairs that never come within the cutoff."""
+    n_species = len(network.species)
+    shortest = torch.full((n_species**2,), torch.inf, dtype=torch.float64)
+    for frame in frames:
+        edges = _Edges.of(network, frame)
+        shortest.scatter_reduce_(0, edges.centre * n_species + edges.neighbour, edges.distance, "amin")
+    return torch.where(shortest < network.cutoff, shortest, 0.0)
 
 
 def _pair_coefficients(network: Network, frames: Sequence[Frame]) -> Tensor:

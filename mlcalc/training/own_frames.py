@@ -15,6 +15,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
+from mlcalc import units
 from mlcalc.engines.native import NativeEngine, maxwell_boltzmann
 from mlcalc.evaluation import Wanted, required
 from mlcalc.neighbours import neighbour_list
@@ -26,11 +27,21 @@ _FRAMES_PER_START = 10
 
 
 def labelled(network: Network, structure: Structure) -> Frame:
-    """A frame whose labels are the network's own energy and conservative force."""
+    """A frame whose labels are the network's own energy (summed over systems) and conservative force."""
     neighbours = neighbour_list(structure, network.cutoff)
     result = network.evaluate(structure, neighbours, Wanted.ENERGY | Wanted.CONSERVATIVE)
-    energy = required(result, "energy").squeeze(0)
+    energy = required(result, "energy").sum()
     return Frame(structure, neighbours, energy, required(result, "conservative_force"), None)
+
+
+def paired(network: Network, frame: Frame, *, seed: int) -> Frame:
+    """The frame and, as a second system, the same 1 fs later: moved by velocities drawn at random at 300 K."""
+    structure = frame.structure
+    moved = structure.positions + units.from_femtoseconds(1.0) * (
+        maxwell_boltzmann(structure, 300.0, seed) / structure.masses[:, None]
+    )
+    both = structure.replicated(2)
+    return labelled(network, both.at(torch.cat([structure.positions, moved])))
 
 
 def own_frames(

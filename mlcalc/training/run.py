@@ -29,7 +29,7 @@ from mlcalc.potentials.pet import PET
 from mlcalc.training.baseline import fit_baseline
 from mlcalc.training.data import DataKeys, Frame, read_frames, split
 from mlcalc.training.losses import Weights
-from mlcalc.training.own_frames import kept_own_frames
+from mlcalc.training.own_frames import kept_own_frames, paired
 from mlcalc.training.plots import plot_curves, plot_parity
 from mlcalc.training.trainer import Stage, Trainer, validate
 
@@ -38,6 +38,9 @@ Progress = Callable[[str, int, int, float], None]
 # One optimiser step moves the total energy of 200 atoms by some eV, all atoms alike. Weighed more, that jitter drowns
 # the forces; the energy needs little weight, since the forces fix all of it but its offset.
 _ENERGY_WEIGHT = 0.01
+
+# (fs)²: the force's error and its change within 1 fs then count about the same
+_RATE_WEIGHT = 20.0
 
 
 @dataclass(frozen=True)
@@ -59,7 +62,7 @@ class TrainingSettings:
     cutoff: float = 4.5
     steps_direct: int = 4000
     steps_conservative: int = 3000
-    steps_joint: int = 4000
+    steps_joint: int = 10000
     steps_alignment: int = 8000
     n_validation: int = 20
     n_own_frames: int = 200
@@ -123,7 +126,7 @@ def _conservative_stages(settings: TrainingSettings, *, virial: bool) -> list[St
         return [Stage("conservative", settings.steps_conservative, rate, weights, final_fraction=0.01)]
     return [
         Stage("conservative", settings.steps_conservative, rate, weights, final_fraction=0.5),
-        Stage("joint", settings.steps_joint, 0.6 * rate, replace(weights, alignment=4.0), final_fraction=0.01),
+        Stage("joint", settings.steps_joint, 0.6 * rate, replace(weights, alignment=10.0), final_fraction=0.01),
     ]
 
 
@@ -152,13 +155,13 @@ def align(
         "alignment",
         settings.steps_alignment,
         settings.learning_rate,
-        Weights(direct=1.0),
+        Weights(direct=1.0, rate=_RATE_WEIGHT),
         final_fraction=0.01,
         only_direct_head=True,
     )
     trainer = Trainer(
         network,
-        frames[:-held_out],
+        [paired(network, frame, seed=settings.seed + k) for k, frame in enumerate(frames[:-held_out])],
         frames[-held_out:],
         [stage],
         folder,

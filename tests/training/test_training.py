@@ -15,12 +15,14 @@ import torch
 from ase.calculators.lj import LennardJones
 
 from mlcalc.errors import UsageError
+from mlcalc.evaluation import Evaluation
 from mlcalc.potentials.checkpoint import load_checkpoint, read_card
 from mlcalc.potentials.painn import PaiNN
 from mlcalc.potentials.pet import PET
 from mlcalc.training.baseline import fit_baseline, fit_energy_offsets
 from mlcalc.training.data import DataKeys, read_frames, split
-from mlcalc.training.losses import Weights
+from mlcalc.training.losses import Weights, loss
+from mlcalc.training.own_frames import paired
 from mlcalc.training.run import TrainingSettings, train
 from mlcalc.training.trainer import Stage, Trainer, random_rotation, validate
 
@@ -111,16 +113,37 @@ def test_energy_offsets_are_found(data: Path) -> None:
 
 
 def test_baseline_takes_a_pair_potential_whole(data: Path) -> None:
-    """The labels are a pair potential's, so the pair baseline must leave nearly nothing of them to the network."""
+    """The labels are a pair potential's, so the pair baseline must leave nearly nothing of them to the network.
+
+    Not nothing: 16 smooth functions cannot undo the wall, which begins a little within the data.
+    """
     frames = read_frames(data, KEYS, 4.0)
     network = small().double()
     fit_baseline(network, frames)
     rms = float(torch.cat([frame.force for frame in frames]).square().mean().sqrt())
-    assert float(network.scale) < 0.02 * rms
+    assert float(network.scale) < 0.03 * rms
     network.scale.zero_()  # the network's own part
     errors = validate(network, frames)
-    assert errors.conservative < 0.02 * 1000 * rms
+    assert errors.conservative < 0.03 * 1000 * rms
     assert errors.alignment < 1e-9  # both heads stand on the same baseline
+
+
+def test_a_wall_stands_where_the_data_end(data: Path) -> None:
+    """Two atoms nearer than any in the data repel one another, whatever the network says of them."""
+    frames = read_frames(data, KEYS, 4.0)
+    network = small().double()
+    fit_baseline(network, frames)
+    apart = [ase.io.read(data, k).get_all_distances(mic=True)[:4, :4] for k in range(len(frames))]  # argon with argon
+    shortest = min(float(d[d > 0].min()) for d in apart)
+    argon = torch.tensor([1, 1, 1])  # places in ["Ne", "Ar"]
+    r = torch.tensor([0.85, 0.95, 1.05], dtype=torch.float64) * shortest
+    assert float(network.pair_baseline.wall[3]) == pytest.approx(1.04 * shortest, rel=1e-6)
+    network.pair_baseline.coefficients.zero_()
+    energies, slopes = network.pair_baseline(r, argon, argon)
+    depth = 1.04 * shortest - r
+    expected = 1000 * torch.where(depth > 0, depth, 0.0) ** 4  # k (r_w − r)⁴ with k = 1000 eV/Å⁴
+    torch.testing.assert_close(energies, expected, rtol=1e-5, atol=0)
+    assert bool((slopes[:2] < 0).all()) and float(slopes[2]) == 0
 
 
 def test_a_killed_run_resumes_to_the_same_bits(data: Path, tmp_path: Path) -> None:
@@ -163,6 +186,29 @@ def test_alignment_moves_only_the_direct_head(data: Path, tmp_path: Path) -> Non
         same = torch.equal(parameter, before.get_parameter(name))
         assert same is not name.startswith("direct_head"), name
     assert validate(after, run.validation).alignment < first
+
+
+def test_rate_counts_only_what_changes(data: Path) -> None:
+    """An error that both instants share costs nothing; one of e eV/Å in all components that comes within 1 fs, e²/2."""
+    frame = paired(small(), read_frames(data, KEYS, 4.0)[0], seed=0)
+    shared = torch.linspace(-1, 1, 24, dtype=torch.float64).reshape(8, 3).repeat(2, 1)
+    for change in (0.0, 0.3):
+        force = frame.force + shared
+        force[8:] += change
+        value = loss(Evaluation(direct_force=force), frame, Weights(rate=2.0))
+        assert float(value) == pytest.approx(2.0 * change**2 / 2, abs=1e-12)
+
+
+def test_pairs_are_one_femtosecond_apart_at_300_K(data: Path) -> None:
+    """The kinetic energy of the displacement over 1 fs is (3N − 3)/2 kT (k = 8.617333e-5 eV/K, CODATA 2018)."""
+    frame = read_frames(data, KEYS, 4.0)[0]
+    both = paired(small(), frame, seed=0).structure
+    assert both.n_systems == 2
+    first, second = both.positions.chunk(2)
+    assert torch.equal(first, frame.structure.positions)
+    # amu Å²/fs² in eV: 1.66053907e-27 kg · 1e10 m²/s² / 1.602176634e-19 C
+    kinetic = 0.5 * (frame.structure.masses[:, None] * (second - first) ** 2).sum() * 103.642696
+    assert float(kinetic) == pytest.approx(0.5 * 21 * 8.617333e-5 * 300, rel=1e-6)
 
 
 def test_random_rotations_are_orthogonal_and_reproducible() -> None:
