@@ -22,6 +22,7 @@ from mlcalc.engines.ase import MLCalculator
 from mlcalc.engines.ase_dynamics import MTSVelocityVerlet
 from mlcalc.engines.native import NativeEngine, maxwell_boltzmann
 from mlcalc.evaluation import JOINT, Wanted
+from mlcalc.memory import keep_freed_memory
 from mlcalc.neighbours import neighbour_list
 from mlcalc.potentials.harmonic import Harmonic
 from mlcalc.potentials.potential import Potential
@@ -81,12 +82,12 @@ def native_steps(potential: Potential, structure: Structure, inner_steps: int) -
 
 def ase_steps(potential: Potential, atoms: ase.Atoms, inner_steps: int) -> dict[str, Callable[[], float]]:
     """Inner steps of the ASE class, ms each. Direct-only is ASE's own velocity Verlet with the direct calculator."""
-    from ase.md.velocitydistribution import MaxwellBoltzmannDistribution
+    from ase.md.velocitydistribution import thermalize_momenta
     from ase.md.verlet import VelocityVerlet
 
     def start(forces: str) -> ase.Atoms:
         box = atoms.copy()
-        MaxwellBoltzmannDistribution(box, temperature_K=300, rng=np.random.default_rng(0))
+        thermalize_momenta(box, temperature_K=300, rng=np.random.default_rng(0))
         box.calc = MLCalculator(potential, forces)
         return box
 
@@ -154,6 +155,7 @@ def main() -> None:
     parser.add_argument("--repeat", type=int, nargs="*", default=[1, 2], help="box repeated n × n × n: 192 n³ atoms")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
+    keep_freed_memory()
     potential = mlcalc.load(options.potential, device=options.device)
     print(
         f"mlcalc {mlcalc.__version__}, torch {torch.__version__}, {options.device}, {torch.get_num_threads()} threads"

@@ -13,7 +13,8 @@ import pytest
 
 import mlcalc
 from mlcalc.cli import parser
-from mlcalc.potentials import names
+from mlcalc.potentials import names, pretrained
+from mlcalc.potentials.checkpoint import read_card
 
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = ("README.md", "CONTRIBUTING.md")
@@ -80,6 +81,16 @@ def test_links_to_files_lead_somewhere(document):
             assert (ROOT / target).exists(), f"{document} links to {target}"
 
 
+@pytest.mark.parametrize("path", sorted(pretrained.path_of("water").parent.glob("*.safetensors")), ids=lambda p: p.stem)
+def test_model_cards_say_what_the_checkpoints_say(path):
+    text, card = path.with_suffix(".md").read_text(encoding="utf-8"), read_card(path)
+    errors = card["validation_errors"]
+    for key, name in (("conservative", "conservative force"), ("direct", "direct force")):
+        assert f"| {name} | {errors[key]:.1f} meV/Å |" in text
+    assert f"| energy | {errors['energy']:.2f} meV/atom |" in text
+    assert card["data"]["file"] in text
+
+
 def test_version_stands_in_one_place():
     assert "version = attr: mlcalc.__version__" in (ROOT / "setup.cfg").read_text(encoding="utf-8")
     assert f"\nversion: {mlcalc.__version__}\n" in (ROOT / "CITATION.cff").read_text(encoding="utf-8")
@@ -96,7 +107,8 @@ def test_constraints_are_exact_and_cover_the_requirements():
             pinned[name.lower()] = version
     setup = configparser.ConfigParser()
     setup.read(ROOT / "setup.cfg")
-    required = setup["options"]["install_requires"] + setup["options.extras_require"]["test"]
+    extras = setup["options.extras_require"]
+    required = setup["options"]["install_requires"] + "".join(extras[name] for name in extras if name != "dev")
     wanted = re.findall(r"^([a-z0-9_-]+)", required, re.M)
     assert wanted
     assert set(wanted) <= set(pinned)

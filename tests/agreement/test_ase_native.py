@@ -6,7 +6,7 @@ import ase.build
 import numpy as np
 import torch
 from ase import units
-from ase.md.velocitydistribution import MaxwellBoltzmannDistribution
+from ase.md.velocitydistribution import thermalize_momenta
 
 from mlcalc.engines.ase import MLCalculator
 from mlcalc.engines.ase_dynamics import MTSVelocityVerlet
@@ -23,7 +23,7 @@ def test_positions_agree_after_fifty_outer_steps() -> None:
     molecule.set_cell([3.1, 3.1, 3.1])
     molecule.pbc = True
     atoms = molecule.repeat(2)
-    MaxwellBoltzmannDistribution(atoms, temperature_K=50, rng=np.random.default_rng(0))
+    thermalize_momenta(atoms, temperature_K=50, rng=np.random.default_rng(0))
     structure = Structure.from_ase(atoms)
     engine = NativeEngine(
         network, structure, forces="mts", timestep_fs=1.0, n_inner=4, momenta=torch.tensor(atoms.get_momenta())
