@@ -55,7 +55,6 @@ def small_network(architecture: str = "painn", form: str = "M", dtype: torch.dty
     n_radial = network.pair_baseline.radial.n_radial
     pairs = 0.1 * torch.randn(2, 2, n_radial) / torch.arange(1, n_radial + 1) ** 2
     network.pair_baseline.coefficients.copy_((pairs + pairs.transpose(0, 1)).flatten(0, 1))
-    network.pair_baseline.wall.fill_(1.0)  # a little longer than the molecules' O-H bonds
     if dtype != network.dtype:
         network = network.to(dtype)
     return network.requires_grad_(False)

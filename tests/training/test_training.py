@@ -143,6 +143,9 @@ def test_a_wall_stands_where_the_data_end(data: Path) -> None:
     depth = 1.04 * shortest - r
     expected = 1000 * torch.where(depth > 0, depth, 0.0) ** 4  # k (r_w − r)⁴ with k = 1000 eV/Å⁴
     torch.testing.assert_close(energies, expected, rtol=1e-5, atol=0)
+    r = r.requires_grad_()  # slopes against automatic differentiation of the energies
+    (gradient,) = torch.autograd.grad(network.pair_baseline(r, argon, argon)[0].sum(), r)
+    torch.testing.assert_close(slopes, gradient, rtol=1e-12, atol=1e-12)
     assert bool((slopes[:2] < 0).all()) and float(slopes[2]) == 0
 
 
