@@ -26,8 +26,7 @@ class Weights:
     virial : virial against the label, (ΔW)²/n_atoms, where the data has one
     alignment : direct force against the potential's own conservative force; both give way
     rate : for frames that hold one system at two instants 1 fs apart: change of the direct force's error between them.
-        Multiple time stepping applies f_conservative − f_direct in kicks; what varies slowly it corrects well whatever
-        its size, and what varies within an outer step it does not
+        Multiple time stepping applies f_conservative − f_direct in kicks, which suits what varies slowly
     """
 
     direct: float = 0.0
