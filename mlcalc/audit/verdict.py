@@ -290,6 +290,6 @@ def _overall_hybrid(conservative: Run, mts: Run, direct: Run | None, evidence: E
         )
         longer = f" Run it longer: --duration-ps {longest:g}." if longest else ""
         advice = f"Conservative: {drift_sentence(conservative)}. {_capital(name)}: {drift_sentence(mts)}.{longer}"
-        return Overall(status, "Too short to tell: no fault was found, but drifts are not known well enough.", advice)
+        return Overall(status, "Too short to tell: the drifts are not known well enough.", advice)
     advice = f"Conservative: {drift_sentence(conservative)}. {_capital(name)}: {drift_sentence(mts)}."
     return Overall(status, f"Usable with care: {name} leaks energy, slowly{saving}.", advice + _direct_words(direct))

@@ -4,11 +4,11 @@
 
 The network learns what is left. In water that is a force of 0.23 eV/Å instead of 0.80, since the stiff O-H bonds are
 nearly a pair potential. The direct force carries the exact gradient of this part, so it cancels in the difference of
-the two forces, which multiple time stepping applies only every M steps: what is stiffest stands never in the
-correction.
+the two forces, which multiple time stepping applies only every M steps: what this part holds of the stiffness
+never stands in the correction.
 
 The last term is a wall against distances that the data do not hold. Nothing in a network makes it repulsive there: one
-without the wall let two water molecules approach to 2.2 Å, shared their proton, and flew apart after 0.3 ps at 300 K.
+without the wall, in mid-training, let two water molecules approach to 2.2 Å, and flew apart after 0.3 ps at 300 K.
 
 | symbol | variable | what |
 |---|---|---|

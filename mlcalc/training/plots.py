@@ -43,13 +43,14 @@ def plot_curves(logs: Sequence[Path], path: Path) -> None:
                 base += last_step
                 axes.axvline(base, color="0.8", linewidth=1, zorder=0)
             last_stage, last_step = row["stage"], int(row["step"])
-            for key in series:
+            # labels of the alignment stage are the potential's own forces: nothing there is an error against the data
+            for key in ["alignment"] if row["stage"] == "alignment" else series:
                 series[key].append((base + last_step, float(row[key])))
         offset = base + last_step
         axes.axvline(offset, color="0.8", linewidth=1, zorder=0)
     for key, points in series.items():
         axes.plot(*zip(*points, strict=True), color=_COLOURS[key], label=_LABELS[key])
-    axes.set(xlabel="optimiser step", ylabel="RMS on validation frames, meV/Å", yscale="log")
+    axes.set(xlabel="optimiser step", ylabel="RMS on frames left out, meV/Å", yscale="log")
     axes.legend(frameon=False)
     figure.savefig(path, dpi=150)
 
