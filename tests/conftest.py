@@ -55,6 +55,8 @@ def small_network(architecture: str = "painn", form: str = "M", dtype: torch.dty
     n_radial = network.pair_baseline.radial.n_radial
     pairs = 0.1 * torch.randn(2, 2, n_radial) / torch.arange(1, n_radial + 1) ** 2
     network.pair_baseline.coefficients.copy_((pairs + pairs.transpose(0, 1)).flatten(0, 1))
+    triples = 0.02 * torch.randn(network.three_body_baseline.coefficients.shape).unflatten(2, (5, 5))
+    network.three_body_baseline.coefficients.copy_((triples + triples.transpose(2, 3)).flatten(2))
     if dtype != network.dtype:
         network = network.to(dtype)
     return network.requires_grad_(False)

@@ -15,6 +15,7 @@ from mlcalc.errors import UsageError
 from mlcalc.evaluation import Wanted
 from mlcalc.potentials.autodiff import AutodiffPotential, Graph, sum_over
 from mlcalc.potentials.pair_baseline import PairBaseline
+from mlcalc.potentials.three_body_baseline import ThreeBodyBaseline
 from mlcalc.structure import Structure
 
 #: The forms of Bigi, Langer, Ceriotti (arXiv 2412.11569): conservative, non-conservative, and both heads on one trunk
@@ -33,12 +34,13 @@ class Network(AutodiffPotential):
     species : symbols the network is made for
     cutoff : Å
     form : "C", "NC" or "M"
+    three_body_cutoff : Å, of the three-body baseline; 0 for none
 
     Attributes
     ----------
     energy_offsets : (n_species,), eV, added to every atom of a species
     scale : (), eV, the unit of the energy head's output (and, per Å, the direct head's)
-    pair_baseline : pair potential under both heads
+    pair_baseline, three_body_baseline : potentials under both heads
     hyperparameters : everything the constructor needs, as JSON types
     """
 
@@ -47,7 +49,9 @@ class Network(AutodiffPotential):
     scale: Tensor
     _species_of: Tensor
 
-    def __init__(self, species: Sequence[str], cutoff: float, form: str, extra: Mapping[str, Any]) -> None:
+    def __init__(
+        self, species: Sequence[str], cutoff: float, form: str, three_body_cutoff: float, sizes: Mapping[str, int]
+    ) -> None:
         if form not in FORMS:
             raise UsageError(f"form: got {form!r}; choose one of {', '.join(FORMS)}")
         unknown = [symbol for symbol in species if symbol not in chemical_symbols[1:]]
@@ -55,10 +59,18 @@ class Network(AutodiffPotential):
             raise UsageError(f"species: got {list(species)!r}; give chemical symbols such as H, O")
         if not cutoff > 0:
             raise UsageError(f"cutoff: got {cutoff}; give a distance in Å above 0")
+        if not 0 <= three_body_cutoff <= cutoff:
+            raise UsageError(f"three_body_cutoff: got {three_body_cutoff}; give a distance in Å from 0 to {cutoff:g}")
         super().__init__(self.architecture, cutoff, FORMS[form], torch.float32)
         self.species = tuple(species)
         self.form = form
-        self.hyperparameters = {"species": list(species), "cutoff": cutoff, "form": form, **extra}
+        self.hyperparameters = {
+            "species": list(species),
+            "cutoff": cutoff,
+            "form": form,
+            "three_body_cutoff": three_body_cutoff,
+            **sizes,
+        }
         table = torch.full((len(chemical_symbols),), -1, dtype=torch.int64)
         for k, symbol in enumerate(species):
             table[chemical_symbols.index(symbol)] = k
@@ -66,6 +78,7 @@ class Network(AutodiffPotential):
         self.register_buffer("energy_offsets", torch.zeros(len(species), dtype=torch.float64))
         self.register_buffer("scale", torch.ones((), dtype=torch.float64))
         self.pair_baseline = PairBaseline(len(species), cutoff)
+        self.three_body_baseline = ThreeBodyBaseline(len(species), three_body_cutoff)
 
     @abc.abstractmethod
     def raw_outputs(self, graph: Graph, species: Tensor, *, energy: bool, direct: bool) -> tuple[Any, Any]:
@@ -76,24 +89,41 @@ class Network(AutodiffPotential):
         energy = bool(wanted & ~Wanted.DIRECT)
         energies, direct = self.raw_outputs(graph, species, energy=energy, direct=bool(wanted & Wanted.DIRECT))
         scale = self.scale.to(self.dtype)
-        pair_energies, pair_force = self._pair_terms(graph, species)
+        baseline_energies, baseline_force = self._baseline(graph, species)
         return (
-            None if energies is None else energies * scale + pair_energies,
-            None if direct is None else direct * scale + pair_force,
+            None if energies is None else energies * scale + baseline_energies,
+            None if direct is None else direct * scale + baseline_force,
         )
 
-    def _pair_terms(self, graph: Graph, species: Tensor) -> tuple[Tensor, Tensor]:
-        """Energies by atom and forces of the pair baseline."""
-        distance = torch.linalg.vector_norm(graph.vectors, dim=1)
-        ends = species[graph.centre], species[graph.neighbour]
-        with torch.set_grad_enabled(graph.attached):
-            vectors, r = (graph.vectors, distance) if graph.attached else (graph.vectors.detach(), distance.detach())
-            energies, slopes = self.pair_baseline(r, *ends)
-            force = sum_over((slopes / r).unsqueeze(1) * vectors, graph.centre, graph.n_atoms)
-        if not graph.attached:
-            # only the first derivative is asked for, and it is known: a tape would find it again at thrice the cost
-            energies = energies + slopes * (distance - r)
-        return 0.5 * sum_over(energies, graph.centre, graph.n_atoms), force
+    def _baseline(self, graph: Graph, species: Tensor) -> tuple[Tensor, Tensor]:
+        """Energies by atom and forces of the pair and the three-body baseline."""
+        ends = torch.stack([species[graph.centre], species[graph.neighbour]])
+        # Edges that are no function of anything need one derivative of the energy, and it is known: a tape would find
+        # it again at thrice the cost.
+        known = graph.vectors.is_leaf
+        vectors = graph.vectors.detach() if known else graph.vectors
+        energies, gradient = self.baseline(vectors, graph.centre, ends)
+        force = sum_over(gradient, graph.centre, graph.n_atoms) - sum_over(gradient, graph.neighbour, graph.n_atoms)
+        if known:
+            energies = energies + (gradient * (graph.vectors - vectors)).sum(dim=1)
+        return sum_over(energies, graph.centre, graph.n_atoms), force
+
+    def baseline(self, vectors: Tensor, centre: Tensor, ends: Tensor) -> tuple[Tensor, Tensor]:
+        """What stands under both heads, by edge: energy (n_edges,), eV, and its gradient (n_edges, 3), eV/Å.
+
+        Parameters
+        ----------
+        vectors : (n_edges, 3), Å
+        centre : (n_edges,), int64, ascending
+        ends : (2, n_edges), int64, species of centre and neighbour, by their place in `species`
+        """
+        distance = torch.linalg.vector_norm(vectors, dim=1)
+        energies, slopes = self.pair_baseline(distance, *ends)
+        energies, gradient = 0.5 * energies, (0.5 * slopes / distance).unsqueeze(1) * vectors
+        if self.three_body_baseline.cutoff:
+            more, more_gradient = self.three_body_baseline(vectors, distance, centre, ends)
+            energies, gradient = energies + more, gradient + more_gradient
+        return energies, gradient
 
     def species_index(self, numbers: Tensor) -> Tensor:
         """Atomic numbers → places in `species`, −1 where the network does not know the element."""

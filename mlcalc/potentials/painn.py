@@ -118,7 +118,7 @@ class PaiNN(Network):
 
     Parameters
     ----------
-    species, cutoff, form : see `Network`
+    species, cutoff, form, three_body_cutoff : see `Network`
     channels : C, features per atom
     n_layers : message-passing layers
     n_radial : radial basis functions
@@ -134,6 +134,7 @@ class PaiNN(Network):
         cutoff: float = 4.5,
         form: str = "M",
         *,
+        three_body_cutoff: float = 2.6,
         channels: int = 64,
         n_layers: int = 3,
         n_radial: int = 16,
@@ -141,7 +142,7 @@ class PaiNN(Network):
         pair_channels: int = 64,
     ) -> None:
         sizes = dict(channels=channels, n_layers=n_layers, n_radial=n_radial, hidden=hidden)
-        super().__init__(species, cutoff, form, {**sizes, "pair_channels": pair_channels})
+        super().__init__(species, cutoff, form, three_body_cutoff, {**sizes, "pair_channels": pair_channels})
         self.embedding = nn.Embedding(len(species), channels)
         self.radial = RadialBasis(n_radial, cutoff)
         self.messages = nn.ModuleList(Message(channels, n_radial) for _ in range(n_layers))

@@ -51,6 +51,10 @@ class PairBaseline(nn.Module):
         centre, neighbour : (n_edges,), int64, species at the two ends, by their place in the network's list
         """
         pair = centre * self.n_species + neighbour
-        energies, slopes = self.radial.combine(distance, self.coefficients.index_select(0, pair))
+        coefficients = self.coefficients.index_select(0, pair)
+        values, slopes = self.radial.with_slopes(distance)
         inside = (self.wall.index_select(0, pair) - distance).clamp(min=0)
-        return energies + _STIFFNESS * inside**4, slopes - 4 * _STIFFNESS * inside**3
+        return (
+            (coefficients * values).sum(dim=1) + _STIFFNESS * inside**4,
+            (coefficients * slopes).sum(dim=1) - 4 * _STIFFNESS * inside**3,
+        )

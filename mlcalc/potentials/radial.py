@@ -56,13 +56,10 @@ class RadialBasis(nn.Module):
         cut = envelope(r / self.cutoff)
         return torch.sin(r * self.frequencies) * (cut * (math.sqrt(2 / self.cutoff) / r)), cut
 
-    def combine(self, distance: Tensor, coefficients: Tensor) -> tuple[Tensor, Tensor]:
-        """Σ_n c_n e_n(r) and its derivative by r; (n_edges,), Å, and (n_edges, n_radial) → twice (n_edges,)."""
-        phase = distance.unsqueeze(1) * self.frequencies
-        x = distance / self.cutoff
-        wave = (coefficients * torch.sin(phase)).sum(dim=1)
-        wave_slope = (coefficients * self.frequencies * torch.cos(phase)).sum(dim=1)
-        norm = math.sqrt(2 / self.cutoff)
-        fade = norm * envelope(x) / distance
-        fade_slope = (norm * envelope_slope(x) / self.cutoff - fade) / distance
-        return wave * fade, wave_slope * fade + wave * fade_slope
+    def with_slopes(self, distance: Tensor) -> tuple[Tensor, Tensor]:
+        """Basis and its derivative by r: (n_edges,), Å → twice (n_edges, n_radial)."""
+        r = distance.unsqueeze(1)
+        phase, x, norm = r * self.frequencies, r / self.cutoff, math.sqrt(2 / self.cutoff)
+        wave, fade = torch.sin(phase), norm * envelope(x) / r
+        fade_slope = (norm * envelope_slope(x) / self.cutoff - fade) / r
+        return wave * fade, torch.cos(phase) * (self.frequencies * fade) + wave * fade_slope

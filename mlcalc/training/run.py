@@ -63,7 +63,7 @@ class TrainingSettings:
     cutoff: float = 4.5
     steps_direct: int = 4000
     steps_conservative: int = 3000
-    steps_joint: int = 10000
+    steps_joint: int = 8000
     steps_alignment: int = 8000
     n_validation: int = 20
     n_own_frames: int = 200

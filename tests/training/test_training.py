@@ -19,7 +19,8 @@ from mlcalc.evaluation import Evaluation
 from mlcalc.potentials.checkpoint import load_checkpoint, read_card
 from mlcalc.potentials.painn import PaiNN
 from mlcalc.potentials.pet import PET
-from mlcalc.training.baseline import fit_baseline, fit_energy_offsets
+from mlcalc.training import own_frames
+from mlcalc.training.baseline import _three_body_coefficients, fit_baseline, fit_energy_offsets
 from mlcalc.training.data import DataKeys, read_frames, split
 from mlcalc.training.losses import Weights, loss
 from mlcalc.training.own_frames import paired
@@ -126,6 +127,24 @@ def test_baseline_takes_a_pair_potential_whole(data: Path) -> None:
     errors = validate(network, frames)
     assert errors.conservative < 0.03 * 1000 * rms
     assert errors.alignment < 1e-9  # both heads stand on the same baseline
+
+
+def test_baseline_takes_a_three_body_potential_whole(data: Path) -> None:
+    """Labels of a three-body potential of random coefficients: the fit finds its force on frames it has not seen."""
+    frames = read_frames(data, KEYS, 4.0)
+    true = small().double()
+    torch.manual_seed(1)
+    coefficients = torch.randn(8, 5, 5, 5, dtype=torch.float64)
+    true.three_body_baseline.coefficients.copy_((coefficients + coefficients.transpose(2, 3)).flatten(2))
+    true.scale.zero_()
+    labelled = [own_frames.labelled(true, frame.structure) for frame in frames]
+    network = small().double()
+    three_body = _three_body_coefficients(network, labelled[:20])
+    network.three_body_baseline.coefficients.copy_(three_body)
+    network.scale.zero_()
+    rms = float(torch.cat([frame.force for frame in labelled]).square().mean().sqrt())
+    assert rms > 0.1
+    assert validate(network, labelled[20:]).conservative < 0.01 * 1000 * rms  # the ridge leaves something
 
 
 def test_a_wall_stands_where_the_data_end(data: Path) -> None:
