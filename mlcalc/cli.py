@@ -30,17 +30,19 @@ class _Parser(argparse.ArgumentParser):
         self.exit(2, f"mlcalc: error: {message}; see `{self.prog} --help`\n")
 
 
-def _number(least: float, most: float, unit: str, kind: Callable[[str], Any] = float) -> Callable[[str], Any]:
-    """An argparse type: a number above or at `least` and at most `most`."""
+def _number(
+    least: float, most: float, unit: str, kind: Callable[[str], Any] = float, *, inclusive: bool = False
+) -> Callable[[str], Any]:
+    """An argparse type: a number above `least` and at most `most`; at `least` too if it is whole or `inclusive`."""
 
     def read(text: str) -> Any:
         try:
             value = kind(text)
         except ValueError:
             value = math.nan
-        inside = least <= value <= most if kind is int else least < value <= most
+        inside = least <= value <= most if kind is int or inclusive else least < value <= most
         if not inside:
-            where = "from" if kind is int else "above"
+            where = "from" if kind is int or inclusive else "above"
             word = "whole number" if kind is int else "number"
             raise argparse.ArgumentTypeError(
                 f"got {text}; give a {word} {where} {least:g} to {most:g}{' ' + unit if unit else ''}"
@@ -142,6 +144,8 @@ def _add_train(commands: Any) -> None:
     one.add_argument("--architecture", choices=("painn", "pet"), default="painn", help="(default: painn)")
     one.add_argument("--form", choices=("M", "C", "NC"), default="M", help="both forces, or one (default: M)")
     one.add_argument("--cutoff", type=_number(0, 100, "Å"), metavar="R", help="Å")
+    short = _number(0, 100, "Å", inclusive=True)
+    one.add_argument("--three-body-cutoff", type=short, metavar="R", help="Å, of the baseline; 0 for none")
     one.add_argument("--steps-direct", type=_STEPS, metavar="N", help="first stage: direct forces")
     one.add_argument("--steps-conservative", type=_STEPS, metavar="N", help="second stage: energy and its gradient")
     one.add_argument("--steps-joint", type=_STEPS, metavar="N", help="third stage: both forces agree better")
@@ -291,6 +295,7 @@ def _train(arguments: argparse.Namespace) -> int:
         "architecture": arguments.architecture,
         "form": arguments.form,
         "cutoff": arguments.cutoff,
+        "three_body_cutoff": arguments.three_body_cutoff,
         "steps_direct": arguments.steps_direct,
         "steps_conservative": arguments.steps_conservative,
         "steps_joint": arguments.steps_joint,

@@ -2,11 +2,11 @@
 
     E = Σ_i Σ_{j<k} u_ijk,    u_ijk = Σ_abl c_abl(Z_i, Z_j, Z_k) e_a(r_ij) e_b(r_ik) P_l(cos θ_jik)
 
-over pairs j, k of neighbours of i within a short cutoff, P_l the Legendre polynomials. It is linear in its coefficients,
-as the two- and three-body potentials of Xie, Rupp, Hennig (npj Comput. Mater. 9, 162, 2023) are, so a ridge regression
-fits it in seconds. On top of the pair baseline it takes the force that is left to be learnt in water from 0.22 to 0.08
-eV/Å, and what couples stretches and bends of one molecule with it. Those couplings vary the fastest, and in a direct force
-that only imitates them they would be the part of the correction that multiple time stepping samples worst.
+over pairs j, k of neighbours of i within a short cutoff, P_l the Legendre polynomials. It is linear in its
+coefficients, as the two- and three-body potentials of Xie, Rupp, Hennig (npj Comput. Mater. 9, 162, 2023) are, so a
+ridge regression fits it in seconds. On top of the pair baseline it takes the force that is left to be learnt in water
+from 0.22 to 0.11 eV/Å, and most of what couples stretches and bends of one molecule. Those couplings vary the fastest,
+and multiple time stepping would sample them worst in a correction f_conservative − f_direct.
 
 | symbol | variable | what |
 |---|---|---|
@@ -117,10 +117,19 @@ class ThreeBodyBaseline(nn.Module):
         cosine = (along[0] * along[1]).sum(dim=1, keepdim=True)
         across = along.flip(0) - cosine * along
         both = torch.stack([first, second])
-        kind = (ends[0].index_select(0, edges)[first] * self.n_species + species[first]) * self.n_species + species[second]
+        centre_and_first = ends[0].index_select(0, edges)[first] * self.n_species + species[first]
+        kind = centre_and_first * self.n_species + species[second]
         angular, angular_slope = legendre(cosine.squeeze(1), self.n_angular)
         return Triples(
-            edges[first], edges[second], kind, radial[both], slope[both], angular, angular_slope, along, across / r[both]
+            first=edges[first],
+            second=edges[second],
+            kind=kind,
+            radial=radial[both],
+            radial_slope=slope[both],
+            angular=angular,
+            angular_slope=angular_slope,
+            along=along,
+            turn=across / r[both],
         )
 
 

@@ -22,7 +22,10 @@ _MOST_FRAMES = 100  # few coefficients
 
 
 def fit_baseline(network: Network, frames: Sequence[Frame]) -> None:
-    """Set walls, fit the pair and then the three-body baseline to forces, then energy offsets and force scale to what it leaves; in place."""
+    """Set walls; fit first the pair, then the three-body baseline to forces; offsets and force scale to what is left.
+
+    The network is changed in place.
+    """
     network.pair_baseline.wall.copy_(_WALL * _shortest_distances(network, frames))
     some = frames[:: 1 + len(frames) // _MOST_FRAMES]
     network.pair_baseline.coefficients.zero_()
@@ -102,7 +105,9 @@ def _pair_design(radial: RadialBasis, edges: _Edges, n_species: int) -> Tensor:
     """What each coefficient adds to each force component: (3 n_atoms, n_species² n_radial)."""
     _, slopes = radial.with_slopes(edges.distance)
     kind = edges.ends.amin(dim=0) * n_species + edges.ends.amax(dim=0)
-    return _force_columns(slopes.unsqueeze(1) * edges.unit.unsqueeze(2), edges.centre, kind, edges.n_atoms, n_species**2)
+    return _force_columns(
+        slopes.unsqueeze(1) * edges.unit.unsqueeze(2), edges.centre, kind, edges.n_atoms, n_species**2
+    )
 
 
 def _three_body_coefficients(network: Network, frames: Sequence[Frame]) -> Tensor:

@@ -25,7 +25,7 @@ class Weights:
     energy : total energy against the label, (ΔE)²/n_atoms
     virial : virial against the label, (ΔW)²/n_atoms, where the data has one
     alignment : direct force against the potential's own conservative force; both give way
-    rate : for frames that hold one system at two instants 1 fs apart: change of the direct force's error between them.
+    fast : for frames that hold one system at three instants: second difference of the direct force's error.
         Multiple time stepping applies f_conservative − f_direct in kicks, which suits what varies slowly
     """
 
@@ -34,12 +34,12 @@ class Weights:
     energy: float = 0.0
     virial: float = 0.0
     alignment: float = 0.0
-    rate: float = 0.0
+    fast: float = 0.0
 
     def wanted(self, frame: Frame) -> Wanted:
         """What an evaluation must hold for this loss."""
         wanted = Wanted(0)
-        if self.direct or self.alignment or self.rate:
+        if self.direct or self.alignment or self.fast:
             wanted |= Wanted.DIRECT
         if self.conservative or self.alignment:
             wanted |= Wanted.CONSERVATIVE
@@ -66,9 +66,9 @@ def loss(evaluation: Evaluation, frame: Frame, weights: Weights) -> Tensor:
     if weights.alignment:
         own = required(evaluation, "conservative_force")
         total = total + weights.alignment * force_loss(required(evaluation, "direct_force"), own)
-    if weights.rate:
-        before, after = (required(evaluation, "direct_force") - frame.force).chunk(2)
-        total = total + 0.5 * weights.rate * (after - before).square().mean()
+    if weights.fast:
+        before, here, after = (required(evaluation, "direct_force") - frame.force).chunk(3)
+        total = total + 0.5 * weights.fast * (before - 2 * here + after).square().mean()
     if weights.energy:
         miss = required(evaluation, "energy").squeeze(0) - frame.energy
         total = total + weights.energy * miss.square() / n_atoms

@@ -1,21 +1,20 @@
 """Frames from a potential's own molecular dynamics, labelled with its own conservative forces.
 
 For multiple time stepping it is the difference of the potential's two forces that counts, not the error of either, and
-its labels cost no electronic-structure calculation. So the direct head is trained last on such frames.
+its labels cost no electronic-structure calculation. So the direct head is trained last on such frames. Each holds three
+instants of a trajectory, one outer step apart, so that a loss can weigh how fast the difference varies.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from mlcalc import units
 from mlcalc.engines.native import NativeEngine, maxwell_boltzmann
 from mlcalc.evaluation import Wanted, required
 from mlcalc.neighbours import neighbour_list
@@ -24,6 +23,7 @@ from mlcalc.structure import Structure
 from mlcalc.training.data import Frame
 
 _FRAMES_PER_START = 10
+_OUTER_FS, _N_INNER = 2.0, 4  # of the dynamics; conserves with a direct head that has seen only the data
 
 
 def labelled(network: Network, structure: Structure) -> Frame:
@@ -32,16 +32,6 @@ def labelled(network: Network, structure: Structure) -> Frame:
     result = network.evaluate(structure, neighbours, Wanted.ENERGY | Wanted.CONSERVATIVE)
     energy = required(result, "energy").sum()
     return Frame(structure, neighbours, energy, required(result, "conservative_force"), None)
-
-
-def paired(network: Network, frame: Frame, *, seed: int) -> Frame:
-    """The frame and, as a second system, the same 1 fs later: moved by velocities drawn at random at 300 K."""
-    structure = frame.structure
-    moved = structure.positions + units.from_femtoseconds(1.0) * (
-        maxwell_boltzmann(structure, 300.0, seed) / structure.masses[:, None]
-    )
-    both = structure.replicated(2)
-    return labelled(network, both.at(torch.cat([structure.positions, moved])))
 
 
 def own_frames(
@@ -54,7 +44,7 @@ def own_frames(
     seed: int = 0,
     progress: Callable[[int, int], None] | None = None,
 ) -> list[Frame]:
-    """Short NVE runs with multiple time stepping (inner 0.5 fs, M = 4), temperatures in turn.
+    """Short NVE runs with multiple time stepping (outer 2 fs, M = 4), temperatures in turn.
 
     Parameters
     ----------
@@ -64,21 +54,27 @@ def own_frames(
 
     Returns
     -------
-    frames with energy (eV) and conservative force (eV/Å) of the network itself
+    frames of three systems each, the same at three instants 2 fs apart, with the sum of their energies (eV) and their
+    conservative forces (eV/Å) of the network itself
     """
     frames: list[Frame] = []
     places = list(starts)
-    outer_steps = max(1, round(spacing_fs / 2.0))
+    between = max(1, round(spacing_fs / _OUTER_FS) - 2)
     run = 0
     while len(frames) < n_frames:
         structure = places[run % len(places)]
         temperature = temperatures_K[run % len(temperatures_K)]
         momenta = maxwell_boltzmann(structure, temperature, seed=1000 * seed + run)
-        engine = NativeEngine(network, structure, forces="mts", timestep_fs=2.0, n_inner=4, momenta=momenta)
+        engine = NativeEngine(
+            network, structure, forces="mts", timestep_fs=_OUTER_FS, n_inner=_N_INNER, momenta=momenta
+        )
         for _ in range(min(_FRAMES_PER_START, n_frames - len(frames))):
-            engine.run(outer_steps, stride=outer_steps)
-            structure = replace(structure, positions=torch.as_tensor(engine.phase.positions).clone())
-            frames.append(labelled(network, structure))
+            instants = []
+            for n_steps in (between, 1, 1):
+                engine.run(n_steps, stride=n_steps)
+                instants.append(torch.as_tensor(engine.phase.positions).clone())
+            structure = structure.at(instants[-1])
+            frames.append(labelled(network, structure.replicated(3).at(torch.cat(instants))))
             if progress is not None:
                 progress(min(len(frames), n_frames), n_frames)
         places[run % len(places)] = structure
@@ -104,7 +100,7 @@ def kept_own_frames(
         with safe_open(str(path), framework="pt") as file:
             if file.metadata() == made_by:
                 positions = [file.get_tensor(f"{k:06d}") for k in range(n_frames)]
-                places = [starts[k // _FRAMES_PER_START % len(starts)] for k in range(n_frames)]
+                places = [starts[k // _FRAMES_PER_START % len(starts)].replicated(3) for k in range(n_frames)]
                 return [labelled(network, place.at(r)) for place, r in zip(places, positions, strict=True)]
     frames = own_frames(network, starts, n_frames=n_frames, seed=seed, progress=progress)
     path.parent.mkdir(parents=True, exist_ok=True)

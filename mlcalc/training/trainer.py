@@ -88,7 +88,7 @@ def validate(network: Network, frames: Sequence[Frame]) -> Errors:
             squares["conservative"].append((conservative - frame.force).square().mean())
         if direct is not None and conservative is not None:
             squares["alignment"].append((direct - conservative).square().mean())
-        miss = required(result, "energy").squeeze(0) - frame.energy
+        miss = required(result, "energy").sum() - frame.energy
         squares["energy"].append((miss / frame.structure.n_atoms).square())
     rms = {k: 1000 * float(torch.stack(v).mean().sqrt()) if v else math.nan for k, v in squares.items()}
     return Errors(**rms)
