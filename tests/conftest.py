@@ -57,6 +57,8 @@ def small_network(architecture: str = "painn", form: str = "M", dtype: torch.dty
     network.pair_baseline.coefficients.copy_((pairs + pairs.transpose(0, 1)).flatten(0, 1))
     triples = 0.02 * torch.randn(network.three_body_baseline.coefficients.shape).unflatten(2, (5, 5))
     network.three_body_baseline.coefficients.copy_((triples + triples.transpose(2, 3)).flatten(2))
+    if architecture == "painn" and form != "C":  # born as zero
+        torch.nn.init.normal_(network.direct_head_short.give.weight, std=0.3)
     if dtype != network.dtype:
         network = network.to(dtype)
     return network.requires_grad_(False)

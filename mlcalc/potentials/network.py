@@ -50,7 +50,7 @@ class Network(AutodiffPotential):
     _species_of: Tensor
 
     def __init__(
-        self, species: Sequence[str], cutoff: float, form: str, three_body_cutoff: float, sizes: Mapping[str, int]
+        self, species: Sequence[str], cutoff: float, form: str, three_body_cutoff: float, sizes: Mapping[str, float]
     ) -> None:
         if form not in FORMS:
             raise UsageError(f"form: got {form!r}; choose one of {', '.join(FORMS)}")

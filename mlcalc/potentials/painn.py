@@ -11,6 +11,11 @@ has that form, with features of all layers, so Newton's third law holds exactly 
 
 It is evaluated once for each pair i < j; an atom's pairs with its own images cancel.
 
+The few nearest pairs carry the stiffest forces, and products of features do not suffice for them. Below `short_cutoff`
+a perceptron of both atoms' features, with an envelope, adds
+
+    f_ij = g_ij − g_ji,    g_ij = b_ij r̂_ij + Σ_c a_ij,c u_j,c,    (a, b)_ij = MLP(s_i, s_j, e(r_ij), u_i·r̂, u_j·r̂)
+
 | symbol | variable | what |
 |---|---|---|
 | s, v | scalars, vectors | features (n_atoms, C), (3, n_atoms, C) |
@@ -25,6 +30,7 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import silu
 
 from mlcalc.potentials.autodiff import Graph, sum_over
 from mlcalc.potentials.network import Network, perceptron
@@ -94,11 +100,9 @@ class DirectHead(nn.Module):
         self.point = nn.Linear(n_layers * channels, pair_channels, bias=False)
         self.filter = Filter(4, n_radial, pair_channels)
 
-    def forward(
-        self, scalars: list[Tensor], vectors: list[Tensor], basis: Tensor, unit: Tensor, graph: Graph
-    ) -> Tensor:
-        charges, gate = self.read(torch.cat(scalars, dim=1)).chunk(2, dim=1)
-        arrows = gate * self.point(torch.cat(vectors, dim=2))
+    def forward(self, scalars: Tensor, vectors: Tensor, basis: Tensor, unit: Tensor, graph: Graph) -> Tensor:
+        charges, gate = self.read(scalars).chunk(2, dim=1)
+        arrows = gate * self.point(vectors)
         # a row of (charge, arrow) in one piece: one gather instead of four
         rows = torch.cat([charges.unsqueeze(0), arrows])
         once = torch.nonzero(graph.centre < graph.neighbour).squeeze(1)
@@ -113,6 +117,35 @@ class DirectHead(nn.Module):
         return sum_over(pair, i, graph.n_atoms) - sum_over(pair, j, graph.n_atoms)
 
 
+class ShortDirectHead(nn.Module):
+    """What a perceptron of both atoms' features adds for the few nearest pairs; see the module's equation."""
+
+    def __init__(self, channels: int, n_layers: int, cutoff: float, n_radial: int, hidden: int, arrows: int) -> None:
+        super().__init__()
+        self.radial = RadialBasis(n_radial, cutoff)
+        self.read = nn.Linear(n_layers * channels, 2 * hidden)
+        self.point = nn.Linear(n_layers * channels, arrows, bias=False)
+        self.mix = nn.Linear(n_radial + 2 * arrows, hidden, bias=False)
+        self.give = nn.Linear(hidden, 1 + arrows)
+        nn.init.zeros_(self.give.weight)
+        nn.init.zeros_(self.give.bias)
+
+    def forward(self, scalars: Tensor, vectors: Tensor, distance: Tensor, unit: Tensor, graph: Graph) -> Tensor:
+        short = torch.nonzero(distance < self.radial.cutoff).squeeze(1)
+        i, j = graph.centre.index_select(0, short), graph.neighbour.index_select(0, short)
+        basis, cut = self.radial(distance.index_select(0, short))
+        unit = unit.index_select(1, short)
+        of_centre, of_neighbour = self.read(scalars).chunk(2, dim=1)
+        arrows = self.point(vectors)
+        arrows_j = arrows.index_select(1, j)
+        turned = torch.cat([(arrows.index_select(1, i) * unit).sum(dim=0), (arrows_j * unit).sum(dim=0)], dim=1)
+        mixed = self.mix(torch.cat([basis, turned], dim=1))
+        mixed = silu(mixed + of_centre.index_select(0, i) + of_neighbour.index_select(0, j))
+        gates = self.give(mixed) * cut
+        pull = (gates[:, :1] * unit.squeeze(2).t()) + (gates[:, 1:] * arrows_j).sum(dim=2).t()
+        return sum_over(pull, i, graph.n_atoms) - sum_over(pull, j, graph.n_atoms)
+
+
 class PaiNN(Network):
     """PaiNN-like network.
 
@@ -124,6 +157,7 @@ class PaiNN(Network):
     n_radial : radial basis functions
     hidden : width of the per-atom perceptrons
     pair_channels : channels of the direct head
+    short_cutoff : Å, of the direct head's perceptron for the nearest pairs; 0 for none
     """
 
     architecture = "painn"
@@ -140,9 +174,12 @@ class PaiNN(Network):
         n_radial: int = 16,
         hidden: int = 128,
         pair_channels: int = 64,
+        short_cutoff: float = 2.6,
     ) -> None:
-        sizes = dict(channels=channels, n_layers=n_layers, n_radial=n_radial, hidden=hidden)
-        super().__init__(species, cutoff, form, three_body_cutoff, {**sizes, "pair_channels": pair_channels})
+        sizes: dict[str, float] = dict(channels=channels, n_layers=n_layers, n_radial=n_radial, hidden=hidden)
+        sizes |= dict(pair_channels=pair_channels, short_cutoff=short_cutoff)
+        super().__init__(species, cutoff, form, three_body_cutoff, sizes)
+        self.short_cutoff = short_cutoff
         self.embedding = nn.Embedding(len(species), channels)
         self.radial = RadialBasis(n_radial, cutoff)
         self.messages = nn.ModuleList(Message(channels, n_radial) for _ in range(n_layers))
@@ -150,6 +187,10 @@ class PaiNN(Network):
         self.energy_head = perceptron(channels, hidden, 1)
         if form != "C":
             self.direct_head = DirectHead(channels, n_layers, pair_channels, n_radial, hidden)
+            if short_cutoff:
+                self.direct_head_short = ShortDirectHead(
+                    channels, n_layers, short_cutoff, n_radial // 2, pair_channels, pair_channels // 2
+                )
 
     def raw_outputs(
         self, graph: Graph, species: Tensor, *, energy: bool, direct: bool
@@ -169,7 +210,10 @@ class PaiNN(Network):
         force = None
         if direct:
             with torch.set_grad_enabled(graph.attached):
-                force = self.direct_head(every_scalars, every_vectors, basis, unit, graph)
+                features = torch.cat(every_scalars, dim=1), torch.cat(every_vectors, dim=2)
+                force = self.direct_head(*features, basis, unit, graph)
+                if self.short_cutoff:
+                    force = force + self.direct_head_short(*features, distance, unit, graph)
         return energies, force
 
 

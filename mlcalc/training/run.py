@@ -71,7 +71,7 @@ class TrainingSettings:
     steps_direct: int = 4000
     steps_conservative: int = 3000
     steps_joint: int = 8000
-    steps_alignment: int = 8000
+    steps_alignment: int = 6000
     n_validation: int = 20
     n_own_frames: int = 200
     seed: int = 0
