@@ -219,7 +219,7 @@ def _advice_on_mts(evidence: Evidence) -> str:
     stable = [rung.n_inner for rung in evidence.ladder if rung.stable and (mts is None or rung.n_inner < mts.n_inner)]
     if stable and max(stable) > 1:
         return f"The step ladder saw no instability up to M = {max(stable)}: audit that next (--n-inner {max(stable)})."
-    return "Align the direct head with the conservative forces (third stage of `mlcalc train`) or shorten the step."
+    return "Align the direct head with the conservative forces (last stage of `mlcalc train`) or shorten the step."
 
 
 def _direct_words(run: Run | None) -> str:
@@ -290,6 +290,8 @@ def _overall_hybrid(conservative: Run, mts: Run, direct: Run | None, evidence: E
         )
         longer = f" Run it longer: --duration-ps {longest:g}." if longest else ""
         advice = f"Conservative: {drift_sentence(conservative)}. {_capital(name)}: {drift_sentence(mts)}.{longer}"
+        if any(rung.n_inner == mts.n_inner and not rung.stable for rung in evidence.ladder):
+            advice += f" But M = {mts.n_inner} was unstable on the step ladder. {_advice_on_mts(evidence)}"
         return Overall(status, "Too short to tell: the drifts are not known well enough.", advice)
     advice = f"Conservative: {drift_sentence(conservative)}. {_capital(name)}: {drift_sentence(mts)}."
     return Overall(status, f"Usable with care: {name} leaks energy, slowly{saving}.", advice + _direct_words(direct))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 from made_up import good_evidence, made_up_evidence, made_up_run
@@ -77,6 +78,18 @@ def test_too_short_asks_for_a_run_long_enough():
     error = 0.1 * longer**-1.5
     assert 0.01 + 2 * error <= 1.1 * thresholds.DRIFT_TOLERANCE.value
     assert f"{longer:g} ps" in judge(made_up_evidence(run))[0].because
+
+
+def test_a_short_run_that_the_ladder_found_unstable_is_sent_to_a_lower_rung():
+    evidence = made_up_evidence(
+        made_up_run("conservative", 0.006, 0.011), made_up_run("mts", 0.3, 0.3), made_up_run("direct", 38.0, 1.5)
+    )
+    assert overall(evidence).status == TOO_SHORT
+    assert "unstable" not in overall(evidence).advice
+    ladder = tuple(replace(rung, stable=rung.stable and rung.n_inner < 8) for rung in evidence.ladder)
+    advice = overall(replace(evidence, ladder=ladder)).advice
+    assert "M = 8 was unstable" in advice
+    assert "--n-inner 4" in advice
 
 
 def test_langevin_time_balances_the_heating():
