@@ -13,7 +13,7 @@ _HOTTEST_K = 20_000.0  # above it atoms are a plasma, which no interatomic poten
 
 @dataclass(frozen=True)
 class AuditSettings:
-    """Settings of an audit; the defaults take under five minutes for 192 atoms on two CPU cores.
+    """Settings of an audit; the defaults take five to six minutes for 192 atoms on two CPU cores.
 
     Attributes
     ----------
@@ -33,7 +33,7 @@ class AuditSettings:
     temperature_K: float = 300.0
     inner_timestep_fs: float = 0.5
     n_inner: int = 8
-    duration_ps: float = 1.0
+    duration_ps: float = 0.8
     equilibration_ps: float = 0.1
     equilibration_rounds: int = 4
     ladder: tuple[int, ...] = (1, 2, 4, 8, 16)
