@@ -149,7 +149,7 @@ def _add_train(commands: Any) -> None:
     one.add_argument("--steps-direct", type=_STEPS, metavar="N", help="first stage: direct forces")
     one.add_argument("--steps-conservative", type=_STEPS, metavar="N", help="second stage: energy and its gradient")
     one.add_argument("--steps-joint", type=_STEPS, metavar="N", help="third stage: both forces agree better")
-    one.add_argument("--steps-align", type=_STEPS, metavar="N", help="last stage: direct forces follow the gradient")
+    one.add_argument("--steps-align", type=_STEPS, metavar="N", help="last stage: they agree in its own dynamics")
     one.add_argument("--own-frames", type=_COUNT, metavar="N", help="of its own dynamics, for the last stage")
     one.add_argument("--validation-frames", type=_COUNT, metavar="N", help="left out of training")
     one.add_argument("--seed", type=_SEED, default=0, metavar="N")

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Self
 
 import ase
 import ase.io
@@ -42,7 +43,23 @@ class DataKeys:
 
 
 @dataclass(frozen=True)
-class Frame:
+class Geometry:
+    """One configuration and its neighbours."""
+
+    structure: Structure
+    neighbours: Neighbours
+
+    def rotated(self, rotation: Tensor) -> Self:
+        """The configuration turned by an orthogonal (3, 3) matrix R: r → r Rᵀ."""
+        turned = self.structure.at(self.structure.positions @ rotation.T)
+        structure = Structure(
+            turned.positions, turned.numbers, turned.cell @ rotation.T, turned.periodic, turned.masses, turned.system
+        )
+        return replace(self, structure=structure)
+
+
+@dataclass(frozen=True)
+class Frame(Geometry):
     """One labelled configuration.
 
     Attributes
@@ -50,20 +67,14 @@ class Frame:
     energy : (), eV; force : (n_atoms, 3), eV/Å; virial : (3, 3), eV, or None
     """
 
-    structure: Structure
-    neighbours: Neighbours
     energy: Tensor
     force: Tensor
     virial: Tensor | None
 
-    def rotated(self, rotation: Tensor) -> Frame:
-        """The frame turned by an orthogonal (3, 3) matrix R: r → r Rᵀ."""
-        turned = self.structure.at(self.structure.positions @ rotation.T)
-        structure = Structure(
-            turned.positions, turned.numbers, turned.cell @ rotation.T, turned.periodic, turned.masses, turned.system
-        )
+    def rotated(self, rotation: Tensor) -> Self:
+        """The configuration and its labels turned; see `Geometry.rotated`."""
         virial = None if self.virial is None else rotation @ self.virial @ rotation.T
-        return Frame(structure, self.neighbours, self.energy, self.force @ rotation.T, virial)
+        return replace(super().rotated(rotation), force=self.force @ rotation.T, virial=virial)
 
 
 def read_frames(path: str | Path, keys: DataKeys, cutoff: float) -> list[Frame]:

@@ -25,8 +25,6 @@ class Weights:
     energy : total energy against the label, (ΔE)²/n_atoms
     virial : virial against the label, (ΔW)²/n_atoms, where the data has one
     alignment : direct force against the potential's own conservative force; both give way
-    fast : for frames that hold one system at three instants: second difference of the direct force's error.
-        Multiple time stepping applies f_conservative − f_direct in kicks, which suits what varies slowly
     """
 
     direct: float = 0.0
@@ -34,12 +32,11 @@ class Weights:
     energy: float = 0.0
     virial: float = 0.0
     alignment: float = 0.0
-    fast: float = 0.0
 
     def wanted(self, frame: Frame) -> Wanted:
         """What an evaluation must hold for this loss."""
         wanted = Wanted(0)
-        if self.direct or self.alignment or self.fast:
+        if self.direct or self.alignment:
             wanted |= Wanted.DIRECT
         if self.conservative or self.alignment:
             wanted |= Wanted.CONSERVATIVE
@@ -48,6 +45,22 @@ class Weights:
         if self.virial and frame.virial is not None:
             wanted |= Wanted.VIRIAL
         return wanted
+
+
+@dataclass(frozen=True)
+class OwnWeights:
+    """How much the two forces shall agree on frames of the potential's own dynamics, which need no labels.
+
+    Multiple time stepping applies f_conservative − f_direct in kicks, which suits what varies slowly.
+
+    Attributes
+    ----------
+    alignment : the difference itself
+    fast : its second difference over three instants, by atom over the mass: a kick's work is f²/2m
+    """
+
+    alignment: float
+    fast: float
 
 
 def force_loss(got: Tensor, target: Tensor) -> Tensor:
@@ -66,9 +79,6 @@ def loss(evaluation: Evaluation, frame: Frame, weights: Weights) -> Tensor:
     if weights.alignment:
         own = required(evaluation, "conservative_force")
         total = total + weights.alignment * force_loss(required(evaluation, "direct_force"), own)
-    if weights.fast:
-        before, here, after = (required(evaluation, "direct_force") - frame.force).chunk(3)
-        total = total + 0.5 * weights.fast * (before - 2 * here + after).square().mean()
     if weights.energy:
         miss = required(evaluation, "energy").squeeze(0) - frame.energy
         total = total + weights.energy * miss.square() / n_atoms
@@ -76,3 +86,18 @@ def loss(evaluation: Evaluation, frame: Frame, weights: Weights) -> Tensor:
         miss = required(evaluation, "virial").squeeze(0) - frame.virial
         total = total + weights.virial * miss.square().mean() / n_atoms
     return total
+
+
+def disagreement(evaluation: Evaluation, masses: Tensor, weights: OwnWeights) -> Tensor:
+    """The loss of a frame that holds one system at three instants, a scalar; both forces give way.
+
+    Parameters
+    ----------
+    evaluation : of three systems, with both forces
+    masses : (n_atoms,), of all three
+    """
+    difference = required(evaluation, "direct_force") - required(evaluation, "conservative_force")
+    before, here, after = difference.chunk(3)
+    lightness = 1 / masses.chunk(3)[0].unsqueeze(1)
+    fast = (lightness / lightness.mean() * (before - 2 * here + after).square()).mean()
+    return 0.5 * (weights.alignment * difference.square().mean() + weights.fast * fast)

@@ -1,8 +1,8 @@
-"""Frames from a potential's own molecular dynamics, labelled with its own conservative forces.
+"""Frames from a potential's own molecular dynamics.
 
 For multiple time stepping it is the difference of the potential's two forces that counts, not the error of either, and
-its labels cost no electronic-structure calculation. So the direct head is trained last on such frames. Each holds three
-instants of a trajectory, one outer step apart, so that a loss can weigh how fast the difference varies.
+that needs no label. So the last stage of training has both forces agree on such frames. Each holds three instants of a
+trajectory, one outer step apart, so that a loss can weigh how fast the difference varies.
 """
 
 from __future__ import annotations
@@ -16,22 +16,13 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from mlcalc.engines.native import NativeEngine, maxwell_boltzmann
-from mlcalc.evaluation import Wanted, required
 from mlcalc.neighbours import neighbour_list
 from mlcalc.potentials.network import Network
 from mlcalc.structure import Structure
-from mlcalc.training.data import Frame
+from mlcalc.training.data import Geometry
 
 _FRAMES_PER_START = 10
 _OUTER_FS, _N_INNER = 2.0, 4  # of the dynamics; conserves with a direct head that has seen only the data
-
-
-def labelled(network: Network, structure: Structure) -> Frame:
-    """A frame whose labels are the network's own energy (summed over systems) and conservative force."""
-    neighbours = neighbour_list(structure, network.cutoff)
-    result = network.evaluate(structure, neighbours, Wanted.ENERGY | Wanted.CONSERVATIVE)
-    energy = required(result, "energy").sum()
-    return Frame(structure, neighbours, energy, required(result, "conservative_force"), None)
 
 
 def own_frames(
@@ -40,10 +31,10 @@ def own_frames(
     *,
     n_frames: int,
     temperatures_K: Sequence[float] = (250.0, 300.0, 350.0, 400.0),
-    spacing_fs: float = 24.0,
+    spacing_fs: float = 12.0,
     seed: int = 0,
     progress: Callable[[int, int], None] | None = None,
-) -> list[Frame]:
+) -> list[Geometry]:
     """Short NVE runs with multiple time stepping (outer 2 fs, M = 4), temperatures in turn.
 
     Parameters
@@ -54,10 +45,9 @@ def own_frames(
 
     Returns
     -------
-    frames of three systems each, the same at three instants 2 fs apart, with the sum of their energies (eV) and their
-    conservative forces (eV/Å) of the network itself
+    frames of three systems each: the same at three instants 2 fs apart
     """
-    frames: list[Frame] = []
+    frames: list[Geometry] = []
     places = list(starts)
     between = max(1, round(spacing_fs / _OUTER_FS) - 2)
     run = 0
@@ -74,7 +64,7 @@ def own_frames(
                 engine.run(n_steps, stride=n_steps)
                 instants.append(torch.as_tensor(engine.phase.positions).clone())
             structure = structure.at(instants[-1])
-            frames.append(labelled(network, structure.replicated(3).at(torch.cat(instants))))
+            frames.append(_geometry(structure.replicated(3).at(torch.cat(instants)), network.cutoff))
             if progress is not None:
                 progress(min(len(frames), n_frames), n_frames)
         places[run % len(places)] = structure
@@ -90,21 +80,22 @@ def kept_own_frames(
     n_frames: int,
     seed: int,
     progress: Callable[[int, int], None] | None = None,
-) -> list[Frame]:
-    """`own_frames`, read from `path` where an earlier call with the same arguments left them.
-
-    Only positions are kept; labels are computed anew.
-    """
+) -> list[Geometry]:
+    """`own_frames`, read from `path` where an earlier call with the same arguments left them."""
     made_by = {"network": network.fingerprint, "n_frames": str(n_frames), "seed": str(seed)}
     if path.exists():
         with safe_open(str(path), framework="pt") as file:
             if file.metadata() == made_by:
                 positions = [file.get_tensor(f"{k:06d}") for k in range(n_frames)]
                 places = [starts[k // _FRAMES_PER_START % len(starts)].replicated(3) for k in range(n_frames)]
-                return [labelled(network, place.at(r)) for place, r in zip(places, positions, strict=True)]
+                return [_geometry(place.at(r), network.cutoff) for place, r in zip(places, positions, strict=True)]
     frames = own_frames(network, starts, n_frames=n_frames, seed=seed, progress=progress)
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(".partial")
     save_file({f"{k:06d}": frame.structure.positions for k, frame in enumerate(frames)}, str(partial), made_by)
     os.replace(partial, path)
     return frames
+
+
+def _geometry(structure: Structure, cutoff: float) -> Geometry:
+    return Geometry(structure, neighbour_list(structure, cutoff))

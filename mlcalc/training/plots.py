@@ -43,8 +43,7 @@ def plot_curves(logs: Sequence[Path], path: Path) -> None:
                 base += last_step
                 axes.axvline(base, color="0.8", linewidth=1, zorder=0)
             last_stage, last_step = row["stage"], int(row["step"])
-            # labels of the alignment stage are the potential's own forces: nothing there is an error against the data
-            for key in ["alignment"] if row["stage"] == "alignment" else series:
+            for key in series:
                 series[key].append((base + last_step, float(row[key])))
         offset = base + last_step
         axes.axvline(offset, color="0.8", linewidth=1, zorder=0)

@@ -5,7 +5,7 @@
 2. conservative: energy and its gradient are fitted too, and both forces a little to one another (Bigi, Langer,
    Ceriotti, arXiv 2412.11569, section 5: pre-train direct, fine-tune conservative).
 3. joint: the same at a lower rate with more weight on the agreement of the two forces; the trunk can still adapt to it.
-4. alignment: the direct head alone is fitted to the potential's own conservative force on frames of its own dynamics.
+4. alignment: the same, while both forces also agree on frames of the potential's own dynamics, which need no labels.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ from mlcalc.potentials.painn import PaiNN
 from mlcalc.potentials.pet import PET
 from mlcalc.training.baseline import fit_baseline
 from mlcalc.training.data import DataKeys, Frame, read_frames, split
-from mlcalc.training.losses import Weights
+from mlcalc.training.losses import OwnWeights, Weights
 from mlcalc.training.own_frames import kept_own_frames
 from mlcalc.training.plots import plot_curves, plot_parity
-from mlcalc.training.trainer import Stage, Trainer, validate
+from mlcalc.training.trainer import Stage, Trainer, agreement, validate
 
 Progress = Callable[[str, int, int, float], None]
 
@@ -40,8 +40,9 @@ Progress = Callable[[str, int, int, float], None]
 _ENERGY_WEIGHT = 0.01
 
 # Second differences over 2 fs pass 0.01 of the variance at 900 cm⁻¹, 2.5 at 3600 and 6 at 4800. A kick every 4 fs turns
-# force at 4800 cm⁻¹ into work on O-H stretches, so what little there is of it must count.
-_FAST_WEIGHT = 10.0
+# force at 4800 cm⁻¹ into work on O-H stretches, so what little there is of it must count. The trunk must be free in
+# this: the energy's own roughness, which no direct head can follow, is what goes first.
+_OWN_WEIGHTS = OwnWeights(alignment=10.0, fast=120.0)
 
 # of the three-body baseline: its coefficients grow with the cube, the work of their fit with the sixth power
 _MOST_SPECIES = 4
@@ -60,7 +61,7 @@ class TrainingSettings:
     steps_* : optimiser steps of each stage, one frame each; 0 leaves a stage out. The joint and the alignment stage
         need both forces: forms C and NC have none
     n_validation : frames left out of training
-    n_own_frames : frames of the potential's own dynamics in the alignment stage
+    n_own_frames : frames of the potential's own dynamics in the alignment stage, three instants each
     sizes : further arguments of the architecture, e.g. {"channels": 64}
     """
 
@@ -73,7 +74,7 @@ class TrainingSettings:
     steps_joint: int = 8000
     steps_alignment: int = 6000
     n_validation: int = 20
-    n_own_frames: int = 200
+    n_own_frames: int = 400
     seed: int = 0
     learning_rate: float = 1e-3
     sizes: tuple[tuple[str, int], ...] = ()
@@ -132,13 +133,7 @@ def data_stages(settings: TrainingSettings, *, virial: bool) -> list[Stage]:
 
 def _conservative_stages(settings: TrainingSettings, *, virial: bool) -> list[Stage]:
     both = settings.form == "M"
-    weights = Weights(
-        conservative=1.0,
-        energy=_ENERGY_WEIGHT,
-        virial=0.05 if virial else 0.0,
-        direct=1.0 if both else 0.0,
-        alignment=1.0 if both else 0.0,
-    )
+    weights = _conservative_weights(both=both, virial=virial)
     # a trunk that the direct stage has shaped is lost again at a higher rate
     rate = settings.learning_rate * (0.4 if both and settings.steps_direct else 1.0)
     if not both:
@@ -149,10 +144,27 @@ def _conservative_stages(settings: TrainingSettings, *, virial: bool) -> list[St
     ]
 
 
+def _conservative_weights(*, both: bool, virial: bool) -> Weights:
+    return Weights(
+        conservative=1.0,
+        energy=_ENERGY_WEIGHT,
+        virial=0.05 if virial else 0.0,
+        direct=1.0 if both else 0.0,
+        alignment=1.0 if both else 0.0,
+    )
+
+
 def align(
-    network: Network, starts: Sequence[Frame], settings: TrainingSettings, folder: Path, progress: Progress | None
+    network: Network,
+    training: Sequence[Frame],
+    validation: Sequence[Frame],
+    settings: TrainingSettings,
+    folder: Path,
+    *,
+    virial: bool,
+    progress: Progress | None,
 ) -> tuple[Network, dict[str, Any]]:
-    """The last stage: the direct head learns the network's own conservative force on its own trajectories.
+    """The last stage: both forces of the network agree on its own trajectories, while they hold on to the data.
 
     Returns the network and what the model card says of this stage.
     """
@@ -161,29 +173,30 @@ def align(
         if progress is not None:
             progress("own frames", done, total, float("nan"))
 
-    frames = kept_own_frames(
+    own = kept_own_frames(
         folder / "own-frames.safetensors",
         network,
-        [frame.structure for frame in starts],
+        [frame.structure for frame in training],
         n_frames=settings.n_own_frames,
         seed=settings.seed,
         progress=count,
     )
-    held_out = max(1, len(frames) // 10)
+    held_out = max(1, len(own) // 10)
     stage = Stage(
         "alignment",
         settings.steps_alignment,
-        settings.learning_rate,
-        Weights(direct=1.0, fast=_FAST_WEIGHT),
+        0.3 * settings.learning_rate,
+        replace(_conservative_weights(both=True, virial=virial), alignment=5.0),
         final_fraction=0.01,
-        only_direct_head=True,
+        own_weights=_OWN_WEIGHTS,
     )
     trainer = Trainer(
         network,
-        frames[:-held_out],
-        frames[-held_out:],
+        training,
+        validation,
         [stage],
         folder,
+        own_frames=own[:-held_out],
         seed=settings.seed,
         rotate=settings.architecture == "pet",
     )
@@ -191,9 +204,9 @@ def align(
     return network, {
         "stage": asdict(stage),
         "seconds": trainer.seconds[0],
-        "frames": len(frames) - held_out,
+        "frames": len(own) - held_out,
         "frames_held_out": held_out,
-        "alignment_on_frames_held_out": validate(network, frames[-held_out:]).alignment,
+        "alignment_on_frames_held_out": agreement(network, own[-held_out:]),
     }
 
 
@@ -224,14 +237,17 @@ def train(
     frames = read_frames(data, keys, settings.cutoff)
     training, validation = split(frames, settings.n_validation, settings.seed)
     network = build_network(settings, training)
-    stages = data_stages(settings, virial=keys.stress is not None)
+    virial = keys.stress is not None
+    stages = data_stages(settings, virial=virial)
     trainer = Trainer(
         network, training, validation, stages, folder, seed=settings.seed, rotate=settings.architecture == "pet"
     )
     network = trainer.run(progress)
     logs, own_dynamics = [folder / "log.csv"], None
     if settings.form == "M" and settings.steps_alignment:
-        network, own_dynamics = align(network, training, settings, folder / "alignment", progress)
+        network, own_dynamics = align(
+            network, training, validation, settings, folder / "alignment", virial=virial, progress=progress
+        )
         logs.append(folder / "alignment" / "log.csv")
     card = _card(Path(data), keys, settings, trainer, network, training, validation) | {"own_dynamics": own_dynamics}
     save_checkpoint(folder / "potential.safetensors", network, card)

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from safetensors import safe_open
@@ -21,8 +21,10 @@ from torch import Tensor
 from mlcalc.errors import RunError, UsageError
 from mlcalc.evaluation import JOINT, required
 from mlcalc.potentials.network import Network
-from mlcalc.training.data import Frame
-from mlcalc.training.losses import Weights, loss
+from mlcalc.training.data import Frame, Geometry
+from mlcalc.training.losses import OwnWeights, Weights, disagreement, loss
+
+_G = TypeVar("_G", bound=Geometry)
 
 
 @dataclass(frozen=True)
@@ -32,11 +34,11 @@ class Stage:
     Attributes
     ----------
     name : what reports call it
-    n_steps : optimiser steps, one frame each
+    n_steps : optimiser steps, one frame each (and one of own dynamics, where `own_weights` are given)
     learning_rate : its peak, after a linear warm-up
     final_fraction : of the peak, reached by a cosine
-    weights : of the loss
-    only_direct_head : whether the trunk and the energy head stay as they are
+    weights : of the loss on the data
+    own_weights : of the loss on frames of the potential's own dynamics
     """
 
     name: str
@@ -44,7 +46,7 @@ class Stage:
     learning_rate: float
     weights: Weights
     final_fraction: float = 0.02
-    only_direct_head: bool = False
+    own_weights: OwnWeights | None = None
 
     def learning_rate_at(self, step: int, warm_up: int = 200) -> float:
         """Of step `step` (from 0) of this stage."""
@@ -76,6 +78,16 @@ def random_rotation(seed: int, step: int) -> Tensor:
     return q * r.diagonal().sign()
 
 
+def agreement(network: Network, frames: Sequence[Geometry]) -> float:
+    """Root-mean-square difference of the two forces, meV/Å."""
+    squares = []
+    for frame in frames:
+        result = network.evaluate(frame.structure, frame.neighbours, JOINT)
+        difference = required(result, "direct_force") - required(result, "conservative_force")
+        squares.append(difference.square().mean())
+    return 1000 * float(torch.stack(squares).mean().sqrt())
+
+
 def validate(network: Network, frames: Sequence[Frame]) -> Errors:
     """Errors of both heads, of their difference, and of the energy."""
     squares: dict[str, list[Tensor]] = {"direct": [], "conservative": [], "alignment": [], "energy": []}
@@ -102,6 +114,7 @@ class Trainer:
     network : trained in place; its EMA is what `trained()` gives
     training, validation : frames
     stages : in order
+    own_frames : of the network's own dynamics, each one system at three instants, for stages with `own_weights`
     folder : for state.safetensors (resume), log.csv (learning curve)
     seed : of the order of frames and of the rotations
     rotate : whether each frame is turned at random before use (for architectures that are not equivariant)
@@ -115,6 +128,7 @@ class Trainer:
         stages: Sequence[Stage],
         folder: str | Path,
         *,
+        own_frames: Sequence[Geometry] = (),
         seed: int = 0,
         rotate: bool = False,
         ema_decay: float = 0.999,
@@ -122,7 +136,10 @@ class Trainer:
     ) -> None:
         if not training or not validation:
             raise UsageError("training: both training and validation frames are needed")
+        if not own_frames and any(stage.own_weights for stage in stages):
+            raise UsageError("training: a stage weighs frames of the potential's own dynamics, but there are none")
         self.network, self.training, self.validation = network, list(training), list(validation)
+        self.own_frames = list(own_frames)
         self.stages, self.folder, self.seed, self.rotate = list(stages), Path(folder), seed, rotate
         self.ema_decay, self.validate_every = ema_decay, validate_every
         self.ema = copy.deepcopy(network).requires_grad_(False)
@@ -134,10 +151,7 @@ class Trainer:
             self._resume()
 
     def _optimiser(self) -> torch.optim.Adam:
-        stage = self.stages[min(self.stage, len(self.stages) - 1)]
-        for name, parameter in self.network.named_parameters():
-            parameter.requires_grad_(name.startswith("direct_head") or not stage.only_direct_head)
-        return torch.optim.Adam([p for p in self.network.parameters() if p.requires_grad], lr=0.0)
+        return torch.optim.Adam(self.network.parameters(), lr=0.0)
 
     def run(self, progress: Callable[[str, int, int, float], None] | None = None) -> Network:
         """Train to the end of the last stage; returns the averaged network."""
@@ -166,10 +180,7 @@ class Trainer:
 
     def _one_step(self, stage: Stage) -> float:
         done = sum(earlier.n_steps for earlier in self.stages[: self.stage]) + self.step
-        epoch, place = divmod(done, len(self.training))
-        frame = self.training[frame_order(len(self.training), self.seed, epoch)[place]]
-        if self.rotate:
-            frame = frame.rotated(random_rotation(self.seed, done))
+        frame = self._turn_of(self.training, done)
         for group in self.optimiser.param_groups:
             group["lr"] = stage.learning_rate_at(self.step)
         wanted = stage.weights.wanted(frame)
@@ -181,10 +192,20 @@ class Trainer:
             )
         self.optimiser.zero_grad(set_to_none=True)
         value.backward()
+        if stage.own_weights is not None:
+            own = self._turn_of(self.own_frames, done)
+            evaluation = self.network.differentiable(own.structure, own.neighbours, JOINT)
+            disagreement(evaluation, own.structure.masses, stage.own_weights).backward()
         torch.nn.utils.clip_grad_norm_(self.network.parameters(), 10.0)
         self.optimiser.step()
         self._average()
         return float(value.detach())
+
+    def _turn_of(self, frames: Sequence[_G], step: int) -> _G:
+        """The frame whose turn it is, itself turned where the network must learn that directions are alike."""
+        epoch, place = divmod(step, len(frames))
+        frame = frames[frame_order(len(frames), self.seed, epoch)[place]]
+        return frame.rotated(random_rotation(self.seed, step)) if self.rotate else frame
 
     @torch.no_grad()
     def _average(self) -> None:

@@ -13,18 +13,21 @@ import numpy as np
 import pytest
 import torch
 from ase.calculators.lj import LennardJones
+from torch import Tensor
 
 from mlcalc.errors import UsageError
-from mlcalc.evaluation import Evaluation
+from mlcalc.evaluation import Evaluation, Wanted
+from mlcalc.neighbours import neighbour_list
 from mlcalc.potentials.checkpoint import load_checkpoint, read_card
 from mlcalc.potentials.painn import PaiNN
 from mlcalc.potentials.pet import PET
+from mlcalc.structure import Structure
 from mlcalc.training import own_frames
 from mlcalc.training.baseline import _three_body_coefficients, fit_baseline, fit_energy_offsets
-from mlcalc.training.data import DataKeys, read_frames, split
-from mlcalc.training.losses import Weights, loss
+from mlcalc.training.data import DataKeys, Frame, read_frames, split
+from mlcalc.training.losses import OwnWeights, Weights, disagreement
 from mlcalc.training.run import TrainingSettings, train
-from mlcalc.training.trainer import Stage, Trainer, random_rotation, validate
+from mlcalc.training.trainer import Stage, Trainer, agreement, random_rotation, validate
 
 KEYS = DataKeys("eV,Angstrom", stress="stress")
 SIZES = {"channels": 8, "n_layers": 1, "n_radial": 6, "hidden": 16, "pair_channels": 4}
@@ -50,6 +53,14 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def small(seed: int = 0) -> PaiNN:
     torch.manual_seed(seed)
     return PaiNN(["Ne", "Ar"], 4.0, "M", **SIZES)
+
+
+def labelled(network: PaiNN, structure: Structure) -> Frame:
+    """With the network's own energy and conservative force."""
+    neighbours = neighbour_list(structure, network.cutoff)
+    result = network.evaluate(structure, neighbours, Wanted.ENERGY | Wanted.CONSERVATIVE)
+    assert result.energy is not None and result.conservative_force is not None
+    return Frame(structure, neighbours, result.energy.sum(), result.conservative_force, None)
 
 
 def trainer(data: Path, folder: Path, stages: list[Stage], **options: object) -> Trainer:
@@ -138,7 +149,7 @@ def test_baseline_takes_a_three_body_potential_whole(data: Path) -> None:
     true.scale.zero_()  # the network's own part
     network.scale.zero_()
     moved = [structure.at(structure.positions + 0.2 * torch.randn(8, 3, dtype=torch.float64)) for _ in range(150)]
-    frames = [own_frames.labelled(true, one) for one in moved]
+    frames = [labelled(true, one) for one in moved]
     rms = float(torch.cat([frame.force for frame in frames]).square().mean().sqrt())
     network.three_body_baseline.coefficients.copy_(_three_body_coefficients(network, frames[:130]))
     assert rms > 0.1
@@ -196,28 +207,46 @@ def test_another_schedule_does_not_resume(data: Path, tmp_path: Path) -> None:
         trainer(data, tmp_path, [Stage("direct", 6, 1e-3, Weights(direct=1.0))])
 
 
-def test_alignment_moves_only_the_direct_head(data: Path, tmp_path: Path) -> None:
-    before = small()
-    stage = Stage("alignment", 20, 1e-2, Weights(alignment=1.0), only_direct_head=True)
-    run = trainer(data, tmp_path, [stage])
-    first = validate(before, run.validation).alignment
+def test_own_dynamics_bring_both_forces_together(data: Path, tmp_path: Path) -> None:
+    """On frames of its dynamics that it has not been trained on, and the data are not forgotten over it."""
+    network = small()
+    fit_baseline(network, read_frames(data, KEYS, 4.0))
+    starts = [frame.structure for frame in read_frames(data, KEYS, 4.0)]
+    own = own_frames.own_frames(network, starts, n_frames=10)
+    stage = Stage("alignment", 60, 3e-3, Weights(conservative=1.0, direct=1.0), own_weights=OwnWeights(10.0, 100.0))
+    run = trainer(data, tmp_path, [stage], own_frames=own[:8])
     after = run.run()
-    for name, parameter in after.named_parameters():
-        same = torch.equal(parameter, before.get_parameter(name))
-        assert same is not name.startswith("direct_head"), name
-    assert validate(after, run.validation).alignment < first
+    assert agreement(after, own[8:]) < 0.7 * agreement(small(), own[8:])
+    assert validate(after, run.validation).conservative < validate(small(), run.validation).conservative
 
 
-def test_fast_counts_only_what_bends(data: Path) -> None:
-    """An error that grows linearly through three instants costs nothing; a bump of e eV/Å in the middle, (2e)²/2."""
-    frame = read_frames(data, KEYS, 4.0)[0]
-    three = own_frames.labelled(small(), frame.structure.replicated(3))
+def test_a_stage_on_own_dynamics_needs_frames_of_it(data: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="own dynamics"):
+        trainer(data, tmp_path, [Stage("alignment", 1, 1e-3, Weights(), own_weights=OwnWeights(1.0, 1.0))])
+
+
+def test_disagreement_counts_fast_change_and_light_atoms(data: Path) -> None:
+    """A difference that grows linearly through three instants has no second difference; a bump e in the middle, −2e.
+
+    A kick f does the work f²/2m, so the same bump counts on two atoms in inverse proportion to their masses.
+    """
+    masses = read_frames(data, KEYS, 4.0)[0].structure.replicated(3).masses
     growing = torch.linspace(-1, 1, 24, dtype=torch.float64).reshape(8, 3)
-    for bump in (0.0, 0.3):
-        force = three.force + torch.cat([0 * growing, growing, 2 * growing])
-        force[8:16] += bump
-        value = loss(Evaluation(direct_force=force), three, Weights(fast=2.0))
-        assert float(value) == pytest.approx(2.0 * (2 * bump) ** 2 / 2, abs=1e-12)
+    force = torch.zeros(24, 3, dtype=torch.float64)
+    slow = torch.cat([0 * growing, growing, 2 * growing])
+
+    def value(difference: Tensor, alignment: float, fast: float) -> float:
+        evaluation = Evaluation(direct_force=force + difference, conservative_force=force)
+        return float(disagreement(evaluation, masses, OwnWeights(alignment, fast)))
+
+    assert value(slow, 0.0, 2.0) == pytest.approx(0, abs=1e-12)
+    assert value(slow, 2.0, 0.0) == pytest.approx(float(slow.square().mean()))
+    bump = torch.zeros(24, 3, dtype=torch.float64)
+    bump[8:16] = 0.3
+    assert value(slow + bump, 0.0, 2.0) == pytest.approx((2 * 0.3) ** 2)
+    argon, neon = bump.clone(), bump.clone()
+    argon[9:], neon[8:15] = 0, 0
+    assert value(neon, 0.0, 1.0) / value(argon, 0.0, 1.0) == pytest.approx(39.948 / 20.1797, rel=1e-4)  # IUPAC 2016
 
 
 def test_own_frames_are_three_instants_of_a_trajectory(data: Path) -> None:
@@ -230,7 +259,7 @@ def test_own_frames_are_three_instants_of_a_trajectory(data: Path) -> None:
     before, here, after = frame.structure.positions.chunk(3)
     assert frame.structure.n_systems == 3 and float((after - here).abs().max()) > 1e-3
     # eV/Å over amu in Å/fs²: 1.602176634e-19 J / 1.66053907e-27 kg · 1e-10 (m²/s² per Å²/fs²)
-    acceleration = 9.64853e-3 * frame.force.chunk(3)[1] / start.masses[:, None]
+    acceleration = 9.64853e-3 * labelled(network, frame.structure).force.chunk(3)[1] / start.masses[:, None]
     torch.testing.assert_close(before - 2 * here + after, 4 * acceleration, rtol=0.05, atol=2e-5)
 
 
