@@ -15,13 +15,12 @@ import ase
 import ase.io
 import numpy as np
 import pytest
-import torch
 from ase.calculators.singlepoint import SinglePointCalculator
+from small_waters import few_waters, gentle_network
 
 from mlcalc import cli
 from mlcalc.audit.result import read_result
 from mlcalc.potentials.checkpoint import save_checkpoint
-from mlcalc.potentials.painn import PaiNN
 from mlcalc.trajectory import read_trajectory
 
 
@@ -29,18 +28,8 @@ from mlcalc.trajectory import read_trajectory
 def here(tmp_path_factory):
     """A folder with a small checkpoint and a structure of eight water molecules."""
     folder = tmp_path_factory.mktemp("cli")
-    torch.manual_seed(0)
-    network = PaiNN(["H", "O"], cutoff=3.0, channels=8, n_layers=2, n_radial=6, hidden=16, pair_channels=8)
-    network.scale.fill_(0.01)
-    save_checkpoint(folder / "small.safetensors", network, {"data": "none: random weights"})
-    draw = np.random.default_rng(1)
-    box = ase.Atoms(cell=[6.4, 6.4, 6.4], pbc=True)
-    for corner in np.ndindex(2, 2, 2):
-        molecule = ase.Atoms("OH2", [[0, 0, 0], [0.96, 0, 0], [-0.24, 0.93, 0]])
-        molecule.rotate(draw.uniform(0, 360), draw.normal(size=3))
-        molecule.translate(3.2 * np.array(corner) + 0.8)
-        box += molecule
-    ase.io.write(folder / "box.xyz", box)
+    save_checkpoint(folder / "small.safetensors", gentle_network(), {"data": "none: random weights"})
+    ase.io.write(folder / "box.xyz", few_waters())
     return folder
 
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 
 import ase
-import numpy as np
 import pytest
 import torch
 from ase.build import bulk
 from ase.lattice.cubic import FaceCenteredCubic
+from small_waters import few_waters, gentle_network
 
 import mlcalc
 from mlcalc.audit.experiments import Bench, block_atoms, constant_energy_run
@@ -21,34 +21,13 @@ from mlcalc.errors import RunError, UsageError
 from mlcalc.evaluation import Wanted
 from mlcalc.potentials.harmonic import Harmonic
 from mlcalc.potentials.lennard_jones import LennardJones
-from mlcalc.potentials.painn import PaiNN
 from mlcalc.structure import Structure
-
-
-def few_waters() -> ase.Atoms:
-    """Eight water molecules on a grid of 3.2 Å, turned at random but always the same way."""
-    draw = np.random.default_rng(1)
-    box = ase.Atoms(cell=[6.4, 6.4, 6.4], pbc=True)
-    for corner in np.ndindex(2, 2, 2):
-        molecule = ase.Atoms("OH2", [[0, 0, 0], [0.96, 0, 0], [-0.24, 0.93, 0]])
-        molecule.rotate(draw.uniform(0, 360), draw.normal(size=3))
-        molecule.translate(3.2 * np.array(corner) + 0.8)
-        box += molecule
-    return box
-
-
-def small_network(form: str = "M") -> PaiNN:
-    torch.manual_seed(0)
-    sizes = dict(channels=8, n_layers=2, n_radial=6, hidden=16, pair_channels=8)
-    network = PaiNN(["H", "O"], cutoff=3.0, form=form, **sizes)
-    network.scale.fill_(0.01)  # weak forces, so that an untrained network does not fly apart
-    return network
 
 
 @pytest.fixture(scope="module")
 def hybrid():
     stages: list[tuple[str, int, int]] = []
-    result = audit(small_network(), few_waters(), AuditSettings.quick(), lambda *stage: stages.append(stage))
+    result = audit(gentle_network(), few_waters(), AuditSettings.quick(), lambda *stage: stages.append(stage))
     return result, stages
 
 
@@ -88,7 +67,7 @@ def test_progress_ends_every_stage(hybrid):
 
 
 def test_the_package_can_be_called(hybrid):
-    again = mlcalc.audit(small_network(), few_waters(), AuditSettings.quick())
+    again = mlcalc.audit(gentle_network(), few_waters(), AuditSettings.quick())
     assert again.subject == hybrid[0].subject
     # the same seed, the same physics
     assert again.runs[0].series == hybrid[0].runs[0].series
@@ -109,7 +88,7 @@ def test_lennard_jones_passes_as_far_as_it_goes():
 
 
 def test_a_direct_force_alone():
-    result = audit(small_network("NC"), few_waters(), AuditSettings.quick())
+    result = audit(gentle_network("NC"), few_waters(), AuditSettings.quick())
     assert [run.forces for run in result.runs] == ["direct"]
     assert result.difference is None
     assert result.power is None
@@ -191,13 +170,13 @@ def test_settings_are_refused_by_name(changes, words):
 def test_unusable_structures():
     lone = ase.Atoms("O", [[0, 0, 0]])
     with pytest.raises(UsageError, match="one atom"):
-        audit(small_network(), lone, AuditSettings.quick())
+        audit(gentle_network(), lone, AuditSettings.quick())
     foreign = ase.Atoms("O2Fe", [[0, 0, 0], [1.2, 0, 0], [0, 3, 0]])
     with pytest.raises(UsageError, match="Fe"):
-        audit(small_network(), foreign, AuditSettings.quick())
+        audit(gentle_network(), foreign, AuditSettings.quick())
     batch = Structure.from_ase([few_waters(), few_waters()])
     with pytest.raises(UsageError, match="batch"):
-        audit(small_network(), batch, AuditSettings.quick())
+        audit(gentle_network(), batch, AuditSettings.quick())
 
 
 def test_a_strained_structure_says_so():
