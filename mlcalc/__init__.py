@@ -14,6 +14,7 @@ __version__ = "0.1.0"
 
 #: public name → the module that has it
 _HOMES = {
+    "AseCalculator": "mlcalc.potentials.ase_calculator",
     "AuditResult": "mlcalc.audit.result",
     "AuditSettings": "mlcalc.audit.settings",
     "Evaluation": "mlcalc.evaluation",
@@ -21,6 +22,7 @@ _HOMES = {
     "MTSVelocityVerlet": "mlcalc.engines.ase_dynamics",
     "NativeEngine": "mlcalc.engines.native",
     "Structure": "mlcalc.structure",
+    "TwoPotentials": "mlcalc.potentials.two_potentials",
     "Wanted": "mlcalc.evaluation",
     "load": "mlcalc.potentials",
     "maxwell_boltzmann": "mlcalc.engines.native",
@@ -42,7 +44,9 @@ if TYPE_CHECKING:
     from mlcalc.evaluation import Wanted as Wanted
     from mlcalc.neighbours import neighbour_list as neighbour_list
     from mlcalc.potentials import load as load
+    from mlcalc.potentials.ase_calculator import AseCalculator as AseCalculator
     from mlcalc.potentials.pretrained import water_box as water_box
+    from mlcalc.potentials.two_potentials import TwoPotentials as TwoPotentials
     from mlcalc.structure import Structure as Structure
     from mlcalc.trajectory import read_trajectory as read_trajectory
 

@@ -92,7 +92,10 @@ def _command(commands: Any, name: str, text: str) -> argparse.ArgumentParser:
 
 
 def _add_potential(one: argparse.ArgumentParser) -> None:
-    one.add_argument("--potential", default="water", metavar="X", help="a bundled name or a file (default: water)")
+    one.add_argument(
+        "--potential", "--slow", default="water", metavar="X", help="a name, a file or ase:… (default: water)"
+    )
+    one.add_argument("--fast", metavar="Y", help="another potential for the inner steps (default: X's direct forces)")
     one.add_argument("--structure", metavar="FILE", help="any file that ASE reads, last frame (default: water box)")
     one.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1 … (default: cpu)")
     one.add_argument("--dtype", choices=("float32", "float64"), help="precision of the potential (default: its own)")
@@ -179,6 +182,7 @@ def _load(arguments: argparse.Namespace) -> Any:
     import torch
 
     import mlcalc
+    from mlcalc.potentials.two_potentials import TwoPotentials
 
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
@@ -191,7 +195,11 @@ def _load(arguments: argparse.Namespace) -> Any:
             f"device: {arguments.device!r} is not available ({str(error).splitlines()[0]}); use cpu, or install a "
             "torch that knows it"
         ) from error
-    return mlcalc.load(arguments.potential, device=arguments.device, dtype=dtype)
+    slow, fast = (
+        name and mlcalc.load(name, device=arguments.device, dtype=dtype)
+        for name in (arguments.potential, arguments.fast)
+    )
+    return TwoPotentials(fast, slow) if fast else slow
 
 
 def _writable(path: Path, what: str) -> Path:

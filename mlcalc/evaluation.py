@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import torch
 from torch import Tensor
@@ -42,6 +42,11 @@ class Evaluation:
     conservative_force: Tensor | None = None
     direct_force: Tensor | None = None
     virial: Tensor | None = None
+
+    def to(self, device: torch.device | str) -> Evaluation:
+        """The same answer on another device."""
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        return Evaluation(**{name: None if value is None else value.to(device) for name, value in values.items()})
 
 
 def required(evaluation: Evaluation, name: str) -> Tensor:

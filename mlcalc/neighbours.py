@@ -6,7 +6,7 @@ the energy jump when the farthest neighbour changes (Fu et al., arXiv 2502.12147
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import torch
@@ -32,6 +32,14 @@ class Neighbours:
     neighbour: Tensor
     shift: Tensor
     cutoff: float
+
+    def to(self, device: torch.device | str) -> Neighbours:
+        """The same edges on another device."""
+        if self.centre.device == torch.device(device):
+            return self
+        return replace(
+            self, centre=self.centre.to(device), neighbour=self.neighbour.to(device), shift=self.shift.to(device)
+        )
 
     @property
     def n_edges(self) -> int:
@@ -74,22 +82,25 @@ def neighbour_list(structure: Structure, cutoff: float, *, skin: float = 0.0) ->
 
     Parameters
     ----------
-    cutoff, skin : Å
+    cutoff, skin : Å; a cutoff of 0 stands for a potential that finds its own neighbours, and gives no pairs
 
     Raises
     ------
     UsageError
-        if cutoff is not positive or skin is negative.
+        if cutoff or skin is negative.
     RunError
         if a position is not finite.
     """
-    if not cutoff > 0:
-        raise UsageError(f"cutoff: got {cutoff}; give a distance in Å above 0")
+    if not cutoff >= 0:
+        raise UsageError(f"cutoff: got {cutoff}; give a distance in Å, 0 or more")
     if not skin >= 0:
         raise UsageError(f"skin: got {skin}; give a distance in Å, 0 or more")
     positions = structure.positions.detach().double()
     if not bool(torch.isfinite(positions).all()):
         raise RunError("positions: not finite; the run has diverged: shorten the timestep or relax the structure first")
+    if cutoff == 0:
+        none = torch.zeros(0, dtype=torch.int64, device=structure.device)
+        return Neighbours(none, none, none.reshape(0, 3), cutoff)
     finder = vesin.NeighborList(cutoff=cutoff + skin, full_list=True, sorted=True)
     counts = structure.atoms_per_system.tolist()
     parts, start = [], 0

@@ -15,6 +15,7 @@ import ase
 import ase.io
 import numpy as np
 import pytest
+from ase.build import bulk
 from ase.calculators.singlepoint import SinglePointCalculator
 from small_waters import few_waters, gentle_network
 
@@ -123,6 +124,27 @@ def test_run_writes_a_trajectory(here, tmp_path, capsys):
     assert record.provenance["n_inner"] == 4
     assert "4 frames" in capsys.readouterr().out
     assert "exists" in fails(capsys, ["run", *arguments])
+
+
+def test_run_with_two_potentials(here, tmp_path, capsys):
+    """An ASE calculator inside, the network outside; the trajectory says which they were."""
+    path = tmp_path / "two.trajectory"
+    fast = "ase:ase.calculators.lj:LennardJones?epsilon=1e-4&sigma=1.0&rc=3.0"
+    where = ["--slow", str(here / "small.safetensors"), "--fast", fast, "--structure", str(here / "box.xyz")]
+    assert cli.main(["run", *where, "--steps", "4", "--n-inner", "2", "--output", str(path)]) == 0
+    record = read_trajectory(path)
+    assert record.provenance["potential"].startswith(fast + " inside ")
+    assert np.isfinite(record.conserved).all() and len(record.conserved) == 5
+    assert "no such" in fails(capsys, ["run", *where[:2], "--fast", "no such.safetensors", "--steps", "1"])
+
+
+def test_audit_of_an_ase_calculator(tmp_path, capsys):
+    ase.io.write(tmp_path / "copper.xyz", bulk("Cu", cubic=True))
+    where = ["--potential", "ase:ase.calculators.emt:EMT", "--structure", str(tmp_path / "copper.xyz")]
+    assert cli.main(["audit", *where, "--quick", "--output", str(tmp_path / "out")]) == 0
+    out = capsys.readouterr().out
+    assert max(map(len, out.partition("\nreport")[0].splitlines())) <= 80
+    assert read_result(tmp_path / "out" / "result.json").asymmetry.conservative.note.startswith("8 directions")
 
 
 def test_card(here, capsys):

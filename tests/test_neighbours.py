@@ -117,7 +117,7 @@ def test_a_lonely_atom_has_no_edges():
     assert edges.reverse.shape == (0,)
 
 
-@pytest.mark.parametrize(("cutoff", "skin"), [(0.0, 0.0), (-1.0, 0.0), (float("nan"), 0.0), (3.0, -0.1)])
+@pytest.mark.parametrize(("cutoff", "skin"), [(-1.0, 0.0), (float("nan"), 0.0), (3.0, -0.1)])
 def test_bad_distances_are_refused(cutoff, skin):
     structure = Structure.from_ase(ase.Atoms("O"))
     with pytest.raises(UsageError, match="Å"):

@@ -20,7 +20,7 @@ from mlcalc.errors import RunError, TooShortToTell
 from mlcalc.evaluation import JOINT, Wanted, required
 from mlcalc.neighbours import neighbour_list
 from mlcalc.potentials.potential import Potential
-from mlcalc.probes import jacobian
+from mlcalc.probes import differences, jacobian
 from mlcalc.structure import Structure
 from mlcalc.trajectory import Trajectory
 from mlcalc.units import temperature_from_kinetic
@@ -265,6 +265,18 @@ def asymmetries(bench: Bench) -> Asymmetry:
 
 def _asymmetry(bench: Bench, forces: str) -> Finding | None:
     settings = bench.settings
+    stage = f"asymmetry of {forces} forces"
+    if not bench.potential.differentiates:
+        subspace = differences.sample_subspace(
+            bench.potential,
+            bench.structure,
+            forces,
+            n_directions=settings.directions,
+            n_scanned=min(8, settings.directions),
+            seed=settings.seed,
+            progress=lambda done, total: bench.progress(stage, done, total),
+        )
+        return jacobian_asymmetry.from_subspace(subspace)
     # the conservative one is a check against the floor, which a handful of products settles
     most = settings.product_pairs if forces == "direct" else settings.reference_pairs
     samples = jacobian.sample_products(
@@ -274,9 +286,9 @@ def _asymmetry(bench: Bench, forces: str) -> Finding | None:
         max_pairs=most,
         min_pairs=min(8, most),
         seed=settings.seed,
-        progress=lambda done, total: bench.progress(f"asymmetry of {forces} forces", done, total),
+        progress=lambda done, total: bench.progress(stage, done, total),
     )
-    bench.progress(f"asymmetry of {forces} forces", most, most)
+    bench.progress(stage, most, most)
     try:
         return jacobian_asymmetry.from_products(samples)
     except TooShortToTell as short:
@@ -299,18 +311,21 @@ def block_atoms(structure: Structure, n_wanted: int, seed: int) -> list[int]:
 
 def _profile(bench: Bench, forces: str) -> Profile | None:
     atoms = block_atoms(bench.structure, bench.settings.block_atoms, bench.settings.seed)
-    rows = jacobian.jacobian_rows(
-        bench.potential,
-        bench.structure,
-        forces,
-        atoms,
-        progress=lambda done, total: bench.progress("asymmetry against distance", done, total),
-    )
-    blocks = rows.reshape(len(atoms), 3, -1, 3)[:, :, atoms]
+
+    def progress(done: int, total: int) -> None:
+        bench.progress("asymmetry against distance", done, total)
+
+    if bench.potential.differentiates:
+        rows = jacobian.jacobian_rows(bench.potential, bench.structure, forces, atoms, progress=progress)
+        blocks = rows.reshape(len(atoms), 3, -1, 3)[:, :, atoms]
+        noise = jacobian.element_noise(bench.potential, bench.structure, forces, atoms[0])
+    else:
+        columns = differences.jacobian_columns(bench.potential, bench.structure, forces, atoms, progress=progress)
+        blocks = columns.reshape(-1, 3, len(atoms), 3)[atoms]
+        noise = differences.element_noise(bench.potential, bench.structure, forces, atoms[0])
     frame = bench.structure.to_ase()[0][atoms]
     apart = frame.get_all_distances(mic=bool(frame.pbc.any()))
     edges = np.arange(0.5, max(float(apart.max()) + 1, 2.0), 0.75).tolist()
-    noise = jacobian.element_noise(bench.potential, bench.structure, forces, atoms[0])
     found = pair_asymmetry.from_blocks(blocks, apart, edges, noise)
     if len(found.distance) == 0:
         return None

@@ -25,6 +25,7 @@ class AuditSettings:
     ladder, ladder_ps : numbers of inner steps to try, and for how long each
     product_pairs : most pairs of Jacobian-vector products for λ of the direct force; `reference_pairs` of the
         conservative force, which is a check and costs more by product
+    directions : for λ of a potential without derivatives: directions in which its force is differenced
     block_atoms : atoms whose Jacobian rows give λ_ij against distance
     timing_rounds : rounds of the cost table; each measures everything once
     seed : of momenta and probe vectors
@@ -40,6 +41,7 @@ class AuditSettings:
     ladder_ps: float = 0.24
     product_pairs: int = 48
     reference_pairs: int = 8
+    directions: int = 48
     block_atoms: int = 20
     timing_rounds: int = 5
     seed: int = 0
@@ -88,6 +90,7 @@ class AuditSettings:
             ladder_ps=0.032,
             product_pairs=4,
             reference_pairs=2,
+            directions=8,
             block_atoms=4,
             timing_rounds=2,
         )

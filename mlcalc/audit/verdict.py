@@ -123,8 +123,7 @@ def symmetric(finding: Finding | None) -> bool | None:
 
 
 def _lambda_sentence(finding: Finding) -> str:
-    floor = f" (round-off alone: {finding.noise_floor:.0e})" if finding.noise_floor is not None else ""
-    return f"λ = {finding.value:.2g}{floor}"
+    return f"λ = {finding.value:.2g}{finding.floor}"
 
 
 def judge_conservative(evidence: Evidence) -> list[Verdict]:

@@ -12,6 +12,7 @@ class Finding:
     Attributes
     ----------
     standard_error : one standard deviation of `value`; 0 where the number is exact
+    note : how it was measured; after a semicolon, what tells it from noise
     noise_floor : what round-off alone would give, where that could be mistaken for a finding
     """
 
@@ -22,6 +23,11 @@ class Finding:
     note: str = ""
     noise_floor: float | None = None
 
+    @property
+    def floor(self) -> str:
+        """The noise floor in words, with what tells the value from it: " (noise floor 1e-6; …)", or nothing."""
+        evidence = "".join(self.note.partition("; ")[1:])
+        return "" if self.noise_floor is None else f" (noise floor {self.noise_floor:.0e}{evidence})"
+
     def __str__(self) -> str:
-        floor = "" if self.noise_floor is None else f" (floor {self.noise_floor:.2g})"
-        return f"{self.name}: {self.value:.4g} ± {self.standard_error:.2g} {self.unit}{floor}"
+        return f"{self.name}: {self.value:.4g} ± {self.standard_error:.2g} {self.unit}{self.floor}"

@@ -35,6 +35,26 @@ class Products(Protocol):
         """λ of round-off alone"""
 
 
+class Subspace(Protocol):
+    """J between random directions, by differences; see `mlcalc.probes.differences.SubspaceSamples`."""
+
+    @property
+    def products(self) -> Array:
+        """v_jᵀ J v_k, (n, n)"""
+
+    @property
+    def total(self) -> Array:
+        """|J v_k|², (n,)"""
+
+    @property
+    def finer(self) -> Array:
+        """products of the first m directions at a quarter of the step, (m, m)"""
+
+    @property
+    def coarser(self) -> Array:
+        """products of the first m directions at twice the step, (m, m)"""
+
+
 def from_jacobian(jacobian: Array, noise_floor: float | None = None) -> Finding:
     """λ of a whole Jacobian, (3 n_atoms, 3 n_atoms)."""
     jacobian = np.asarray(jacobian, dtype=float)
@@ -71,3 +91,40 @@ def from_products(samples: Products) -> Finding:
     if n < _FEWEST_PAIRS:
         raise TooShortToTell(f"jacobian_asymmetry: {n} pairs of products; take {_FEWEST_PAIRS} or more", found)
     return found
+
+
+def from_subspace(samples: Subspace) -> Finding:
+    """λ from J between random directions v of independent signs: ‖A‖² = E (v_jᵀ A v_k)² for j ≠ k, ‖J‖² = E |J v_k|².
+
+    n directions make n(n − 1)/2 pairs, each free of the symmetric part of J. (The other estimate that needs no Jᵀv,
+    ‖A‖² = (‖J‖² − tr JJ)/2, is a small difference of two noisy numbers: its error grows as 1/λ.)
+
+    The noise floor comes from the same products at other steps h: round-off grows as 1/h, curvature as h², and an
+    asymmetry stays. The note says which it was.
+    """
+    n = len(samples.total)
+    odd = _squares_of_pairs(samples.products)
+    value = math.sqrt(odd.sum() / (n * (n - 1)) / samples.total.mean())
+    # delete-one jackknife over directions: the pairs of one direction are not independent of each other
+    without = (odd.sum() - 2 * odd.sum(axis=1)) / ((n - 1) * (n - 2))
+    left_out = np.sqrt(without.clip(min=0) * (n - 1) / (samples.total.sum() - samples.total))
+    error = math.sqrt((n - 1) / n * float(((left_out - left_out.mean()) ** 2).sum()))
+    m = len(samples.finer)
+    scale = m * (m - 1) * samples.total.mean()
+    middle = samples.products[:m, :m]
+    # with noise ε/h at step h, a quarter of the step differs by variance (16 + 1) ε², twice the step by (1/4 + 1) ε²;
+    # with curvature c h², twice the step differs by 3 c
+    round_off = math.sqrt(_squares_of_pairs(samples.finer - middle).sum() / scale / 17)
+    curved = _squares_of_pairs(samples.coarser - middle).sum() / scale - 1.25 * round_off**2
+    curvature = math.sqrt(max(0.0, curved) / 9)
+    floor = math.hypot(round_off, curvature)
+    if value > 10 * floor:
+        evidence = "flat in the step: real"
+    else:
+        evidence = "grows as 1/h: round-off" if round_off > curvature else "grows as h²: the step is too long"
+    return Finding("jacobian_asymmetry", value, error, "1", f"{n} directions by differences; {evidence}", floor)
+
+
+def _squares_of_pairs(products: Array) -> Array:
+    """((M_jk − M_kj)/2)², (n, n)"""
+    return ((products - products.T) / 2) ** 2

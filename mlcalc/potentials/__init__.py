@@ -33,7 +33,8 @@ def load(
     Parameters
     ----------
     name : "water" (the default of the bundled ones), "water-painn", "water-pet", "harmonic", "lennard_jones", the name
-        of a potential that another package offers, or the path of a .safetensors checkpoint
+        of a potential that another package offers, the path of a .safetensors checkpoint, or an ASE calculator as
+        "ase:package.module:factory?key=value&key=value" (see `mlcalc.potentials.ase_calculator`)
     device : where it shall compute
     dtype : torch.float32 or torch.float64; None keeps the potential's own (float32 for networks)
     parameters : what the potential's constructor takes, e.g. `load("lennard_jones", sigma=3.4)`; checkpoints take none
@@ -54,6 +55,12 @@ def load(
         raise UsageError(f"dtype: got {dtype}; choose torch.float32 or torch.float64")
     where = _checked_device(device)
     key = os.fspath(name)
+    if key.startswith("ase:"):
+        from mlcalc.potentials.ase_calculator import from_specification
+
+        if parameters:
+            raise UsageError(f"{next(iter(parameters))}: write it into {key!r}, as ?{next(iter(parameters))}=…")
+        return from_specification(key)
     offered = {point.name: point for point in importlib.metadata.entry_points(group=ENTRY_POINTS)}
     if key in pretrained.NAMES or key.endswith(_SUFFIX) or os.sep in key:
         if parameters:

@@ -18,13 +18,15 @@ class Potential(abc.ABC):
     Attributes
     ----------
     name : what reports call it
-    cutoff : Å; the neighbour list must reach at least this far
+    cutoff : Å; the neighbour list must reach at least this far. 0 if the potential finds its own neighbours
     provides : everything that `evaluate` can fill
+    differentiates : whether `differentiable` works
     """
 
     name: str
     cutoff: float
     provides: Wanted
+    differentiates: bool = True
 
     @abc.abstractmethod
     def evaluate(self, structure: Structure, neighbours: Neighbours, wanted: Wanted) -> Evaluation:
