@@ -334,11 +334,12 @@ def _provenance(result: AuditResult) -> str:
     versions = ", ".join(f"{name} {version}" for name, version in provenance.versions.items())
     cell = "; ".join(" ".join(f"{entry:.4g}" for entry in vector) for vector in subject.cell)
     chosen = ", ".join(f"{name} {_setting(value)}" for name, value in vars(settings).items())
+    reach = f", cutoff {subject.cutoff:g} Å" if subject.cutoff else ""
     rows = [
         ("Date", escape(provenance.date)),
         (
             "Potential",
-            f"{escape(subject.potential)}, {escape(', '.join(subject.forces))} forces, cutoff {subject.cutoff:g} Å",
+            f"{escape(subject.potential)}, {escape(', '.join(subject.forces))} forces{reach}",
         ),
         ("Fingerprint", f"<code>{escape(subject.fingerprint)}</code>"),
         (
