@@ -284,7 +284,7 @@ def _asymmetry(bench: Bench, forces: str) -> Finding | None:
         bench.structure,
         forces,
         max_pairs=most,
-        min_pairs=min(8, most),
+        min_pairs=min(16, most),
         seed=settings.seed,
         progress=lambda done, total: bench.progress(stage, done, total),
     )

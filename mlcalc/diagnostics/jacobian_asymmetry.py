@@ -68,13 +68,19 @@ def from_jacobian(jacobian: Array, noise_floor: float | None = None) -> Finding:
 
 
 def ratio(antisymmetric: Array, total: Array) -> tuple[float, float]:
-    """λ and its standard error by the delete-one jackknife, from the two squared norms of each pair."""
+    """λ and its standard error by the delete-one jackknife, from the two squared norms of each pair.
+
+    The jackknife's error is itself uncertain; (n − 1)/(n − 3), the variance of Student's t with n − 1 degrees of
+    freedom, makes up for it. Without it, sampling that stops at a wanted error stops where the error happens to come
+    out small: over 120 seeds one estimate in 60 was more than three such errors off, with it none.
+    """
     n = len(total)
     value = math.sqrt(float(antisymmetric.sum() / total.sum()))
-    if n < 2:
+    if n < _FEWEST_PAIRS:
         return value, math.inf
     left_out = np.sqrt((antisymmetric.sum() - antisymmetric) / (total.sum() - total))
-    return value, math.sqrt((n - 1) / n * float(((left_out - left_out.mean()) ** 2).sum()))
+    variance = (n - 1) / n * float(((left_out - left_out.mean()) ** 2).sum())
+    return value, math.sqrt(variance * (n - 1) / (n - 3))
 
 
 def from_products(samples: Products) -> Finding:

@@ -155,7 +155,7 @@ class PaiNN(Network):
     channels : C, features per atom
     n_layers : message-passing layers
     n_radial : radial basis functions
-    hidden : width of the per-atom perceptrons
+    hidden : width of the per-atom perceptrons; the direct head's has twice as many
     pair_channels : channels of the direct head
     short_cutoff : Å, of the direct head's perceptron for the nearest pairs; 0 for none
     """
@@ -186,10 +186,10 @@ class PaiNN(Network):
         self.updates = nn.ModuleList(Update(channels, hidden) for _ in range(n_layers))
         self.energy_head = perceptron(channels, hidden, 1)
         if form != "C":
-            self.direct_head = DirectHead(channels, n_layers, pair_channels, n_radial, hidden)
+            self.direct_head = DirectHead(channels, n_layers, pair_channels, n_radial, 2 * hidden)
             if short_cutoff:
                 self.direct_head_short = ShortDirectHead(
-                    channels, n_layers, short_cutoff, n_radial // 2, pair_channels, pair_channels // 2
+                    channels, n_layers, short_cutoff, n_radial, 2 * pair_channels, pair_channels
                 )
 
     def raw_outputs(

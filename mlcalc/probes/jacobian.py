@@ -26,6 +26,8 @@ from mlcalc.structure import Structure
 Array = NDArray[np.float64]
 Progress = Callable[[int, int], None]
 
+_FEWEST = 8  # pairs that settle whether an asymmetry is round-off
+
 
 @dataclass(frozen=True)
 class ProductSamples:
@@ -127,7 +129,7 @@ def sample_products(
     *,
     relative_error: float = 0.05,
     max_pairs: int = 64,
-    min_pairs: int = 8,
+    min_pairs: int = 16,
     seed: int = 0,
     progress: Progress | None = None,
 ) -> ProductSamples:
@@ -158,10 +160,11 @@ def sample_products(
         whole[n] = float(forward.square().sum() + backward.square().sum()) / 2
         if progress is not None:
             progress(n + 1, max_pairs)
-        if n + 1 >= min_pairs:
-            value, error = ratio(odd[: n + 1], whole[: n + 1])
-            if error <= relative_error * value or value <= 3 * floor:
-                break
+        value, error = ratio(odd[: n + 1], whole[: n + 1])
+        if n + 1 >= min(min_pairs, _FEWEST) and value <= 3 * floor:
+            break
+        if n + 1 >= min_pairs and error <= relative_error * value:
+            break
     return ProductSamples(odd[: n + 1], whole[: n + 1], floor)
 
 

@@ -42,7 +42,7 @@ _ENERGY_WEIGHT = 0.01
 # Second differences over 2 fs pass 0.01 of the variance at 900 cm⁻¹, 2.5 at 3600 and 6 at 4800. A kick every 4 fs turns
 # force at 4800 cm⁻¹ into work on O-H stretches, so what little there is of it must count. The trunk must be free in
 # this: the energy's own roughness, which no direct head can follow, is what goes first.
-_OWN_WEIGHTS = OwnWeights(alignment=10.0, fast=120.0)
+_OWN_WEIGHTS = OwnWeights(alignment=2.0, fast=400.0)
 
 # of the three-body baseline: its coefficients grow with the cube, the work of their fit with the sixth power
 _MOST_SPECIES = 4
@@ -50,7 +50,7 @@ _MOST_SPECIES = 4
 
 @dataclass(frozen=True)
 class TrainingSettings:
-    """What to train and for how long; for 64 water molecules the defaults take some 75 minutes on two CPU cores.
+    """What to train and for how long; for 64 water molecules the defaults take some two hours on two CPU cores.
 
     Attributes
     ----------
@@ -72,7 +72,7 @@ class TrainingSettings:
     steps_direct: int = 4000
     steps_conservative: int = 3000
     steps_joint: int = 8000
-    steps_alignment: int = 6000
+    steps_alignment: int = 3500
     n_validation: int = 20
     n_own_frames: int = 400
     seed: int = 0
@@ -186,7 +186,7 @@ def align(
         "alignment",
         settings.steps_alignment,
         0.3 * settings.learning_rate,
-        replace(_conservative_weights(both=True, virial=virial), alignment=5.0),
+        _conservative_weights(both=True, virial=virial),
         final_fraction=0.01,
         own_weights=_OWN_WEIGHTS,
     )
