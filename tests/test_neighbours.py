@@ -117,6 +117,13 @@ def test_a_lonely_atom_has_no_edges():
     assert edges.reverse.shape == (0,)
 
 
+def test_a_cutoff_of_zero_finds_nothing():
+    """For potentials that find their own neighbours; a skin makes no pairs of it either."""
+    structure = Structure.from_ase(scattered(CELLS["cube"], (True,) * 3, 30, 0))
+    edges = neighbour_list(structure, 0.0, skin=2.0)
+    assert edges.n_edges == 0 and edges.vectors(structure).shape == (0, 3)
+
+
 @pytest.mark.parametrize(("cutoff", "skin"), [(-1.0, 0.0), (float("nan"), 0.0), (3.0, -0.1)])
 def test_bad_distances_are_refused(cutoff, skin):
     structure = Structure.from_ase(ase.Atoms("O"))

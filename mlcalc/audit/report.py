@@ -238,7 +238,7 @@ def _asymmetry(result: AuditResult) -> str:
             title = f"Asymmetry between pairs of atoms, {profile.forces} forces"
             drawn = chart(title, x, y, curves)
             cards.append(f'<div class="card"><h3>{title}</h3>{drawn}<p>Dashed: noise floor.</p></div>')
-    table = _table(("Quantity", "#Value", "#Round-off alone"), rows, "small")
+    table = _table(("Quantity", "#Value", "#Noise floor"), rows, "small")
     cards.append(f'<div class="card"><h3>In numbers</h3>{table}</div>')
     return f"""<section><h2>Are the forces a gradient?</h2>
 <p class="lead">λ is the antisymmetric share of the Jacobian ∂F/∂x: 0 for the gradient of an energy, 1 for a pure

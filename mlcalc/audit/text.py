@@ -71,7 +71,7 @@ def _facts(result: AuditResult) -> list[str]:
     costs, facts = result.costs, []
     for name, finding in (("direct", result.asymmetry.direct), ("conservative", result.asymmetry.conservative)):
         if finding is not None:
-            facts.append(f"λ of the {name} forces: {plus_minus(finding)}{finding.floor}")
+            facts.append(f"λ of the {name} forces: {plus_minus(finding)}{finding.floor_in_words}")
     if result.difference is not None:
         facts.append(
             f"f_conservative - f_direct: {result.difference.rms:.3g} meV/Å root mean square, of forces of "

@@ -123,7 +123,7 @@ def symmetric(finding: Finding | None) -> bool | None:
 
 
 def _lambda_sentence(finding: Finding) -> str:
-    return f"λ = {finding.value:.2g}{finding.floor}"
+    return f"λ = {finding.value:.2g}{finding.floor_in_words}"
 
 
 def judge_conservative(evidence: Evidence) -> list[Verdict]:

@@ -24,10 +24,10 @@ class Finding:
     noise_floor: float | None = None
 
     @property
-    def floor(self) -> str:
+    def floor_in_words(self) -> str:
         """The noise floor in words, with what tells the value from it: " (noise floor 1e-6; …)", or nothing."""
         evidence = "".join(self.note.partition("; ")[1:])
         return "" if self.noise_floor is None else f" (noise floor {self.noise_floor:.0e}{evidence})"
 
     def __str__(self) -> str:
-        return f"{self.name}: {self.value:.4g} ± {self.standard_error:.2g} {self.unit}{self.floor}"
+        return f"{self.name}: {self.value:.4g} ± {self.standard_error:.2g} {self.unit}{self.floor_in_words}"

@@ -147,7 +147,7 @@ def from_specification(text: str) -> AseCalculator:
         raise UsageError(f"potential: got {text!r}; write ase:package.module:factory?key=value&key=value")
     try:
         factory = getattr(importlib.import_module(module_name), factory_name)
-    except ImportError as error:
+    except (ImportError, ValueError) as error:  # a module without a name is a ValueError
         raise UsageError(f"potential {text!r}: {error}; install the package that holds it") from error
     except AttributeError as error:
         raise UsageError(f"potential {text!r}: {module_name} has no {factory_name}; check the name") from error

@@ -87,6 +87,7 @@ def test_load_by_specification() -> None:
         ("ase:ase.calculators.lj", "write ase:package.module:factory"),
         ("ase:ase.calculators.lj:LennardJones?epsilon", "write ase:package.module:factory"),
         ("ase:no_such_package:Thing", "install"),
+        ("ase::Thing", "Empty module name"),
         ("ase:ase.calculators.lj:Thing", "no Thing"),
         ("ase:ase.calculators.lj:LennardJones?forces=sideways", "sideways"),
         ("ase:ase.calculators.vasp:Vasp?xc=nonsense", "refused"),

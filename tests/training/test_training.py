@@ -208,16 +208,16 @@ def test_another_schedule_does_not_resume(data: Path, tmp_path: Path) -> None:
 
 
 def test_own_dynamics_bring_both_forces_together(data: Path, tmp_path: Path) -> None:
-    """On frames of its dynamics that it has not been trained on, and the data are not forgotten over it."""
-    network = small()
-    fit_baseline(network, read_frames(data, KEYS, 4.0))
+    """On frames of dynamics that it has not been trained on, while it learns the data."""
+    sampler = small()  # on a baseline, so that its dynamics stay near the data; what is trained has none
+    fit_baseline(sampler, read_frames(data, KEYS, 4.0))
     starts = [frame.structure for frame in read_frames(data, KEYS, 4.0)]
-    own = own_frames.own_frames(network, starts, n_frames=10)
+    own = own_frames.own_frames(sampler, starts, n_frames=10)
     stage = Stage("alignment", 60, 3e-3, Weights(conservative=1.0, direct=1.0), own_weights=OwnWeights(10.0, 100.0))
     run = trainer(data, tmp_path, [stage], own_frames=own[:8])
-    after = run.run()
-    assert agreement(after, own[8:]) < 0.7 * agreement(small(), own[8:])
-    assert validate(after, run.validation).conservative < validate(small(), run.validation).conservative
+    before, after = small(), run.run()
+    assert agreement(after, own[8:]) < 0.7 * agreement(before, own[8:])
+    assert validate(after, run.validation).conservative < validate(before, run.validation).conservative
 
 
 def test_a_stage_on_own_dynamics_needs_frames_of_it(data: Path, tmp_path: Path) -> None:
