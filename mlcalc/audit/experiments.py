@@ -126,7 +126,7 @@ def constant_energy_run(bench: Bench, forces: str) -> tuple[Run, Trajectory]:
     title = {"mts": f"multiple time stepping, M = {n_inner}"}.get(forces, f"{forces} forces")
     n_steps = settings.outer_steps * settings.n_inner // n_inner
     record, exploded = _frames(bench, forces, n_inner, n_steps, stride, title)
-    drift, heating, long_enough = _drift(record)
+    drift, long_enough = _drift(record)
     run = Run(
         forces=forces,
         timestep_fs=n_inner * settings.inner_timestep_fs,
@@ -134,8 +134,10 @@ def constant_energy_run(bench: Bench, forces: str) -> tuple[Run, Trajectory]:
         wanted_ps=settings.outer_steps * settings.outer_timestep_fs / 1000,
         reached_ps=float(record.time_ps[-1]),
         exploded=exploded,
-        drift=drift,
-        heating=heating,
+        drift=None if drift is None else drift.per_atom,
+        heating=None if drift is None else drift.kelvin,
+        slope=None if drift is None else drift.slope,
+        foretold=None if drift is None else drift.foretold,
         long_enough=long_enough,
         series=series_of(record),
     )
@@ -169,19 +171,17 @@ def _reason(error: RunError) -> str:
     return (inside.group(1) or inside.group(2)) if inside else "positions or forces are not finite"
 
 
-def _drift(record: Trajectory) -> tuple[Finding | None, Finding | None, bool]:
-    """(meV/atom/ps, K/ps, whether the errors can be trusted) of a record's conserved energy."""
+def _drift(record: Trajectory) -> tuple[nve_drift.Drift | None, bool]:
+    """Drift of a record's conserved energy, and whether its errors can be trusted."""
     finite = np.isfinite(record.conserved)
-    if finite.sum() < 3:
-        return None, None, False
+    if finite.sum() < 4:
+        return None, False
+    time, conserved = record.time_ps[finite], record.conserved[finite]
+    temperature = float(np.mean(series_of(record).temperature_K))
     try:
-        drift = nve_drift.measure(record.time_ps[finite], record.conserved[finite], record.n_atoms)
+        return nve_drift.measure(time, conserved, record.n_atoms, temperature), True
     except TooShortToTell as short:
-        estimate = short.estimate
-        if not isinstance(estimate, nve_drift.Drift):
-            return None, None, False
-        return estimate.per_atom, estimate.kelvin, False
-    return drift.per_atom, drift.kelvin, True
+        return (short.estimate if isinstance(short.estimate, nve_drift.Drift) else None), False
 
 
 def series_of(record: Trajectory) -> Series:
@@ -214,7 +214,7 @@ def step_ladder(bench: Bench, known: dict[int, Trajectory]) -> tuple[Rung, ...]:
     rungs: list[Rung] = []
     for k, n_inner in enumerate(bench.settings.ladder):
         record, exploded = _rung_frames(bench, n_inner, known.get(n_inner))
-        rungs.append(_rung(bench.settings, n_inner, record, exploded, rungs[0] if rungs else None))
+        rungs.append(_rung(bench.settings, n_inner, record, exploded))
         bench.progress("step ladder", k + 1, len(bench.settings.ladder))
     return tuple(rungs)
 
@@ -240,19 +240,17 @@ def _first(record: Trajectory, n_frames: int) -> Trajectory:
     return Trajectory(**{name: getattr(record, name) for name in fixed}, **values)
 
 
-def _rung(settings: AuditSettings, n_inner: int, record: Trajectory, exploded: str | None, first: Rung | None) -> Rung:
-    drift, _, _ = _drift(record)
-    note, stable = "", True
+def _rung(settings: AuditSettings, n_inner: int, record: Trajectory, exploded: str | None) -> Rung:
+    found, _ = _drift(record)
+    drift, note = None if found is None else found.per_atom, ""
     if exploded:
-        stable, note = False, "exploded"
-    elif drift is not None and first is not None and first.drift is not None:
-        more = abs(drift.value) - abs(first.drift.value)
-        error = math.hypot(drift.standard_error, first.drift.standard_error)
-        if more > limit.RUNG_DIFFERENCE.value and more > limit.SIGNIFICANCE.value * error:
-            stable = False
-            note = "energy runs away" if more > limit.DRIFT_LIMIT.value else "energy drifts"
+        note = "exploded"
+    elif drift is not None:
+        surely = abs(drift.value) - limit.SIGNIFICANCE.value * drift.standard_error
+        if surely > limit.DRIFT_TOLERANCE.value:
+            note = "energy runs away" if abs(drift.value) > limit.DRIFT_LIMIT.value else "energy drifts"
     reached = float(record.time_ps[-1])
-    return Rung(n_inner, n_inner * settings.inner_timestep_fs, reached, drift, stable, note)
+    return Rung(n_inner, n_inner * settings.inner_timestep_fs, reached, drift, not note, note)
 
 
 def asymmetries(bench: Bench) -> Asymmetry:

@@ -199,8 +199,11 @@ def _drift(result: AuditResult) -> str:
         )
         for run, drift in found
     ]
-    rows = [(_short(run.forces), _text(bare(drift)), _text(bare(run.heating))) for run, drift in found]
-    table = _table(("Forces", "#meV/atom/ps", "#K/ps"), rows, "small")
+    rows = [
+        (_short(run.forces), *(_text(bare(one)) for one in (run.slope, run.foretold, drift, run.heating)))
+        for run, drift in found
+    ]
+    table = _table(("Forces", "#Slope", "#Foretold", "#Best", "#K/ps"), rows, "small")
     power = (
         f"<p>Along the direct run, f_direct − f_conservative does work at a rate of {_text(plus_minus(result.power))}. "
         "It is what the difference of the two forces adds to the energy, measured without looking at the energy.</p>"
@@ -208,8 +211,9 @@ def _drift(result: AuditResult) -> str:
         else ""
     )
     return f"""<section><h2>Energy drift</h2>
-<p class="lead">Slope of the conserved energy, with standard errors that account for autocorrelation. Green up to the
-tolerance of {tolerance:g} meV/atom/ps, red above {most:g}.</p>
+<p class="lead">The slope of the conserved energy, and what its random walk foretells: an energy that walks up and down
+with the diffusion constant D also rises, by D/2kT. Both in meV/atom/ps; the best estimate is their weighted mean where
+they agree, otherwise the slope. Green up to the tolerance of {tolerance:g}, red above {most:g}.</p>
 <div class="grid"><div class="card">{forest("Energy drift of the runs", axis, marks, (tolerance, most))}</div>
 <div class="card"><h3>In numbers</h3>{table}{power}</div></div></section>"""
 
@@ -275,7 +279,7 @@ def _ladder(ladder: Sequence[Rung]) -> str:
             for stable in (True, False)
         ]
         x = Axis("outer step, fs", 0.0, 1.08 * max(rung.timestep_fs for rung in ladder))
-        picture = chart("Drift against the outer step", x, y, curves, [Rule(limit.DRIFT_LIMIT.value, "limit")])
+        picture = chart("Drift against the outer step", x, y, curves, [Rule(limit.DRIFT_TOLERANCE.value, "tolerance")])
         cards.append(f'<div class="card">{picture}</div>')
     cards.append(f'<div class="card">{table}</div>')
     return f"""<section><h2>Step ladder</h2>

@@ -85,7 +85,9 @@ class Run:
     timestep_fs : the outer step; n_inner : inner steps in it
     wanted_ps, reached_ps : how long it was to be and how long it was
     exploded : why it was stopped before its end, or None
-    drift : meV/atom/ps of the conserved energy; heating : the same as K/ps; None where it could not be fitted
+    drift : meV/atom/ps of the conserved energy, the best estimate; heating : the same as K/ps; None where it could not
+        be fitted
+    slope, foretold : meV/atom/ps, what the drift is made of: the energy's slope, and what its random walk foretells
     long_enough : whether the drift's error bar can be trusted
     """
 
@@ -97,6 +99,8 @@ class Run:
     exploded: str | None
     drift: Finding | None
     heating: Finding | None
+    slope: Finding | None
+    foretold: Finding | None
     long_enough: bool
     series: Series
 
@@ -175,7 +179,7 @@ class Rung:
     Attributes
     ----------
     drift : meV/atom/ps, None where it could not be fitted
-    stable : False where the energy runs away; note : why
+    stable : False where the energy drifts; note : how
     """
 
     n_inner: int

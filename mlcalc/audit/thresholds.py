@@ -24,8 +24,9 @@ DRIFT_TOLERANCE = Threshold(
     "drift_tolerance",
     0.05,
     "meV/atom/ps",
-    "A run that drifts less, two standard errors included, conserves energy. It is the drift that GROMACS accepts by "
-    "default from its pair lists (verlet-buffer-tolerance, 0.005 kJ/mol/ps per atom = 0.052 meV/atom/ps).",
+    "A run that drifts less, two standard errors included, conserves energy; a rung of the step ladder that drifts "
+    "more, two standard errors taken off, is unstable. It is the drift that GROMACS accepts by default from its pair "
+    "lists (verlet-buffer-tolerance, 0.005 kJ/mol/ps per atom = 0.052 meV/atom/ps).",
 )
 DRIFT_LIMIT = Threshold(
     "drift_limit",
@@ -86,14 +87,6 @@ ASYMMETRY_OVER_FLOOR = Threshold(
     "A force is a gradient when the asymmetry of its Jacobian is no more than round-off could make; the floor itself "
     "is known within a factor of a few.",
 )
-RUNG_DIFFERENCE = Threshold(
-    "rung_difference",
-    0.2,
-    "meV/atom/ps",
-    "A rung of the step ladder is unstable when it drifts by this much more than M = 1, significantly. The rungs are "
-    "short; slower drifts show in the long runs only.",
-)
-
 THRESHOLDS = (
     DRIFT_TOLERANCE,
     DRIFT_LIMIT,
@@ -105,7 +98,6 @@ THRESHOLDS = (
     RELAXED_FORCE,
     RELAXED_FORCE_FRACTION,
     ASYMMETRY_OVER_FLOOR,
-    RUNG_DIFFERENCE,
 )
 
 

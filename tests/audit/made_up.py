@@ -37,6 +37,8 @@ def made_up_run(forces, drift, error, *, exploded=None, long_enough=True):
         exploded=exploded,
         drift=Finding("nve_drift", drift, error, "meV/atom/ps"),
         heating=Finding("nve_drift", 3.87 * drift, 3.87 * error, "K/ps"),
+        slope=Finding("nve_drift", drift + 0.5 * error, 1.5 * error, "meV/atom/ps"),
+        foretold=Finding("foretold_drift", abs(drift), 1.3 * error, "meV/atom/ps"),
         long_enough=long_enough,
         series=Series(tuple(time), tuple(energy), tuple(300 + 0 * time)),
     )

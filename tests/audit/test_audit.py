@@ -12,7 +12,7 @@ from ase.lattice.cubic import FaceCenteredCubic
 from small_waters import few_waters, gentle_network
 
 import mlcalc
-from mlcalc.audit.experiments import Bench, block_atoms, constant_energy_run
+from mlcalc.audit.experiments import Bench, block_atoms, constant_energy_run, step_ladder
 from mlcalc.audit.result import CARE, NOT_MEASURED, SAFE, TOO_SHORT, UNSAFE
 from mlcalc.audit.run import audit
 from mlcalc.audit.settings import AuditSettings
@@ -21,6 +21,7 @@ from mlcalc.errors import RunError, UsageError
 from mlcalc.evaluation import Wanted
 from mlcalc.potentials.harmonic import Harmonic
 from mlcalc.potentials.lennard_jones import LennardJones
+from mlcalc.potentials.two_potentials import TwoPotentials
 from mlcalc.structure import Structure
 
 
@@ -127,6 +128,21 @@ def test_without_an_energy_nothing_is_claimed():
     assert result.overall.status == NOT_MEASURED
     assert result.runs[0].drift is None
     str(result)
+
+
+def test_the_ladder_flags_the_rung_that_resonates():
+    """Springs of 5 eV/Å², 4.5 of it inside: impulses every Δt are unstable where ω₁Δt is a little less than π.
+
+    In the basis of one outer step |cos ω₁Δt − (δω²Δt/2ω₁) sin ω₁Δt| is 1.014 at Δt = 76 fs and below 1 at 38 fs, with
+    ω₁ of the inner springs and δω² of the rest (Schlick, Barth, Mandziuk, Annu. Rev. Biophys. 26, 181 (1997)).
+    """
+    atoms = bulk("Si", cubic=True)
+    anchors = torch.as_tensor(atoms.positions)
+    potential = TwoPotentials(fast=Harmonic(anchors, spring=4.5), slow=Harmonic(anchors, spring=5.0))
+    structure = Structure.from_ase(atoms)
+    settings = AuditSettings(inner_timestep_fs=4.75, n_inner=16, duration_ps=2.0, ladder=(1, 8, 16), ladder_ps=2.0)
+    bench = Bench(potential, structure, maxwell_boltzmann(structure, 300.0, 3), settings, lambda *_: None)
+    assert [rung.stable for rung in step_ladder(bench, {})] == [True, True, False]
 
 
 def test_an_explosion_is_a_result():

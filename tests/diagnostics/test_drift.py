@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from mlcalc.diagnostics import nonconservative_power, nve_drift
+from mlcalc.diagnostics import nonconservative_power, nve_drift, random_walk
 from mlcalc.diagnostics.autocorrelation import integrated_time
 from mlcalc.errors import TooShortToTell, UsageError
 from mlcalc.units import BOLTZMANN
@@ -28,17 +28,88 @@ def test_integrated_time_of_a_known_process() -> None:
         assert np.mean(times) == pytest.approx((1 + memory) / (1 - memory), rel=0.1)
 
 
-@pytest.mark.parametrize("memory", [0.0, 0.8])
-def test_the_error_of_the_slope_covers_the_truth(memory: float) -> None:
-    """300 series with a known slope: deviation over claimed error has the spread 1."""
+def random_walk_series(rng: np.random.Generator, time: np.ndarray, diffusion: float) -> np.ndarray:
+    """⟨(W(t+s) − W(t))²⟩ = diffusion · s."""
+    return np.cumsum(rng.normal(size=len(time))) * np.sqrt(diffusion * (time[1] - time[0]))
+
+
+@pytest.mark.parametrize(
+    ("noise", "memory", "diffusion", "least"),
+    [(0.01, 0.0, 0.0, 0.35), (0.01, 0.8, 0.0, 0.3), (0.01, 0.0, 2e-4, 0.7), (0.001, 0.0, 2e-4, 0.8)],
+)
+def test_the_error_of_the_slope_covers_the_truth(noise: float, memory: float, diffusion: float, least: float) -> None:
+    """Series with a known slope: deviation over claimed error has a spread near 1, also where the energy walks.
+
+    Below 1 where no walk is there: the error must allow for one that the noise would hide. An error that knew only of
+    correlated noise was two to five times too small for the walks.
+    """
     rng = np.random.default_rng(1)
     time, slope = np.linspace(0, 5, 600), 0.04
     pulls = []
-    for _ in range(300):
-        drift = nve_drift.measure(time, slope * time + 0.01 * autoregressive(rng, 600, memory), 100)
-        pulls.append((drift.per_atom.value - slope * 10) / drift.per_atom.standard_error)
-    assert np.mean(pulls) == pytest.approx(0, abs=0.2)
-    assert 0.85 < np.std(pulls) < 1.2
+    for _ in range(150):
+        energy = slope * time + noise * autoregressive(rng, 600, memory) + random_walk_series(rng, time, diffusion)
+        drift = nve_drift.measure(time, energy, 100)
+        pulls.append((drift.slope.value - slope * 10) / drift.slope.standard_error)
+    assert np.mean(pulls) == pytest.approx(0, abs=0.3)
+    assert least < np.std(pulls) < 1.4
+
+
+def test_diffusion_of_a_known_walk() -> None:
+    """D by its definition, and its claimed error; a walk of noise alone has none."""
+    rng = np.random.default_rng(2)
+    time = np.linspace(0, 2, 500)
+    walks = [random_walk.fit(time, random_walk_series(rng, time, 3.0) + 0.2 * rng.normal(size=500)) for _ in range(100)]
+    found = np.array([(walk.diffusion, walk.diffusion_error) for walk in walks])
+    assert found[:, 0].mean() == pytest.approx(3.0, rel=0.15)
+    assert found[:, 1].mean() == pytest.approx(found[:, 0].std(), rel=0.3)
+    quiet = random_walk.fit(time, 0.2 * rng.normal(size=500))
+    assert quiet.diffusion < 0.02 and quiet.diffusion_error < 0.05
+
+
+def test_a_vibration_that_comes_back_is_no_walk() -> None:
+    """A short record of an integrator's error: it follows a vibration of 36 fs, frames are 4 fs apart."""
+    rng = np.random.default_rng(5)
+    time = 0.004 * np.arange(60)
+    phase = 2 * np.pi * time / 0.036 + np.cumsum(0.2 * rng.normal(size=60))
+    walk = random_walk.fit(time, 0.03 * np.sin(phase) + 0.01 * rng.normal(size=60))
+    assert walk.diffusion < 0.03**2 / 0.24  # it would have to wander this far in the record to be seen
+
+
+def test_a_walking_energy_heats_as_its_walk_foretells() -> None:
+    """Oscillators at temperature T, kicked by a sin(x + φ) with φ at random: each gains a²/4m a kick on average.
+
+    A kick is a function of positions, so phase-space volume is preserved, and the walk must foretell the gain. Mass and
+    spring constant 1, momentum and position normal with variance kT; the energy is handed over in eV.
+    """
+    rng = np.random.default_rng(4)
+    n, n_kicks, a, kt = 2000, 2000, 0.008, BOLTZMANN * 300
+    x, p = rng.normal(size=(2, n)) * np.sqrt(kt)
+    a *= np.sqrt(kt)
+    energy = []
+    for _ in range(n_kicks):
+        energy.append(float(0.5 * (x**2 + p**2).sum()))
+        p = p + a * np.sin(x / np.sqrt(kt) + rng.uniform(0, 2 * np.pi, n))
+        x, p = x * np.cos(1.7) + p * np.sin(1.7), p * np.cos(1.7) - x * np.sin(1.7)
+    time = 0.001 * np.arange(n_kicks)
+    drift = nve_drift.measure(time, energy, n, 300.0)
+    expected = 1000 * a**2 / 4 / 0.001  # meV by oscillator and ps
+    assert drift.foretold is not None
+    assert drift.foretold.value == pytest.approx(expected, abs=2 * drift.foretold.standard_error)
+    assert drift.slope.value == pytest.approx(expected, abs=2 * drift.slope.standard_error)
+    assert drift.foretold.standard_error < 0.35 * expected and drift.slope.standard_error < 0.35 * expected
+
+
+def test_slope_and_forecast_are_joined_only_where_they_agree() -> None:
+    """A quiet energy with a steep slope is no walk: the slope stands alone. A flat one takes the forecast's error."""
+    rng = np.random.default_rng(3)
+    time, noise = np.linspace(0, 1, 250), 1e-4 * rng.normal(size=250)
+    steep = nve_drift.measure(time, 0.1 * time + noise, 100, 300.0)
+    assert steep.per_atom == steep.slope and steep.slope.value == pytest.approx(1.0, rel=0.01)
+    walking = nve_drift.measure(time, random_walk_series(rng, time, 1e-4), 100, 300.0)
+    assert walking.foretold is not None
+    assert walking.per_atom.standard_error <= walking.foretold.standard_error < 0.3 * walking.slope.standard_error
+    # D/2kT with D = 1e-4 eV²/ps, by atom of 100 in meV
+    assert walking.foretold.value == pytest.approx(1e-4 / (2 * BOLTZMANN * 300) * 10, rel=0.5)
 
 
 def test_units_of_the_slope() -> None:
