@@ -1,4 +1,4 @@
-"""Multiple time stepping in ASE: direct forces every 0.5 fs, conservative ones every 2 fs, energy conserved."""
+"""Multiple time stepping in ASE: direct forces every 0.5 fs, conservative ones every 4 fs, energy conserved."""
 
 from ase import units
 from ase.md.velocitydistribution import thermalize_momenta
@@ -10,5 +10,5 @@ atoms.calc = mlcalc.MLCalculator(mlcalc.load("water"))
 thermalize_momenta(atoms, temperature_K=300)
 
 # the timestep is the outer one, as in OpenMM, i-PI and LAMMPS; loggers and trajectories see outer steps only
-dynamics = mlcalc.MTSVelocityVerlet(atoms, timestep=2 * units.fs, n_inner=4, logfile="-", loginterval=1)
+dynamics = mlcalc.MTSVelocityVerlet(atoms, timestep=4 * units.fs, n_inner=8, logfile="-", loginterval=1)
 dynamics.run(5)

@@ -8,7 +8,7 @@ from mlcalc.trajectory import TrajectoryWriter
 potential = mlcalc.load("water")
 structure = mlcalc.Structure.from_ase(mlcalc.water_box())
 momenta = mlcalc.maxwell_boltzmann(structure, temperature_K=300, seed=1)
-engine = mlcalc.NativeEngine(potential, structure, forces="mts", timestep_fs=2.0, n_inner=4, momenta=momenta)
+engine = mlcalc.NativeEngine(potential, structure, forces="mts", timestep_fs=4.0, n_inner=8, momenta=momenta)
 
 with TrajectoryWriter(Path("water.trajectory"), structure, engine.provenance()) as writer:
     engine.run(5, writer=writer)

@@ -149,6 +149,7 @@ def _add_train(commands: Any) -> None:
     one.add_argument("--cutoff", type=_number(0, 100, "Å"), metavar="R", help="Å")
     short = _number(0, 100, "Å", inclusive=True)
     one.add_argument("--three-body-cutoff", type=short, metavar="R", help="Å, of the baseline; 0 for none")
+    one.add_argument("--density-cutoff", type=short, metavar="R", help="Å, of the density network; 0 for none")
     one.add_argument("--steps-direct", type=_STEPS, metavar="N", help="first stage: direct forces")
     one.add_argument("--steps-conservative", type=_STEPS, metavar="N", help="second stage: energy and its gradient")
     one.add_argument("--steps-joint", type=_STEPS, metavar="N", help="third stage: both forces agree better")
@@ -304,6 +305,7 @@ def _train(arguments: argparse.Namespace) -> int:
         "form": arguments.form,
         "cutoff": arguments.cutoff,
         "three_body_cutoff": arguments.three_body_cutoff,
+        "density_cutoff": arguments.density_cutoff,
         "steps_direct": arguments.steps_direct,
         "steps_conservative": arguments.steps_conservative,
         "steps_joint": arguments.steps_joint,

@@ -278,7 +278,7 @@ def test_train_from_a_file_to_a_checkpoint_that_runs(here, tmp_path, capsys):
         frames.append(frame)
     ase.io.write(tmp_path / "frames.xyz", frames)
     steps = [f"--steps-{stage}=2" for stage in ("direct", "conservative", "joint", "align")]
-    few = [*steps, "--own-frames=2", "--validation-frames=2", "--cutoff=3"]
+    few = [*steps, "--own-frames=2", "--validation-frames=2", "--cutoff=3", "--density-cutoff=2"]
     arguments = ["train", "--data", str(tmp_path / "frames.xyz"), "--units", "eV,Angstrom", *few]
     assert cli.main([*arguments, "--output", str(tmp_path / "out")]) == 0
     out = capsys.readouterr().out

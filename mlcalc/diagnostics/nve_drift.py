@@ -72,7 +72,7 @@ def measure(time_ps: ArrayLike, conserved_eV: ArrayLike, n_atoms: int, temperatu
     Raises
     ------
     UsageError
-        for series of different lengths or with fewer than four frames, or values that are not finite.
+        for series of different lengths or with fewer than four frames, uneven spacing, or values that are not finite.
     TooShortToTell
         for fewer than 16 frames, or if the energy still moves smoothly: a slow oscillation of which the record sees a
         few periods. `.estimate` is the Drift all the same.
@@ -82,6 +82,11 @@ def measure(time_ps: ArrayLike, conserved_eV: ArrayLike, n_atoms: int, temperatu
         raise UsageError(f"time_ps, conserved_eV: got shapes {time.shape}, {energy.shape}; give four or more frames")
     if not (np.isfinite(time).all() and np.isfinite(energy).all()):
         raise UsageError("conserved_eV: not finite; cut the record before the run exploded")
+    steps = np.diff(time)
+    if not (steps.min() > 0 and np.allclose(steps, steps.mean(), rtol=0.01, atol=0)):
+        raise UsageError(
+            f"time_ps: frames are {steps.min():.3g} to {steps.max():.3g} ps apart; give evenly spaced frames of one run"
+        )
     walk = random_walk.fit(time, energy)
     span = f"{len(time)} frames, {time[-1] - time[0]:.3g} ps"
     scale = 1000 / n_atoms

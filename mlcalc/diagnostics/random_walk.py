@@ -8,8 +8,8 @@ it does not come back (W). A line fitted by ordinary least squares does not know
 times too small: the slope of a walk of length T has the variance 6D/5T however many its frames.
 
 Block means have the covariance c [(1 − w) 1 + w K], with K that of a walk. Restricted likelihood (REML) weighs the
-shares w of a grid; slope and diffusion are means over it, so their errors know that w is not known. The grid ends where
-64 blocks could not show a walk.
+shares w of a grid, evenly spaced in the logarithm of the odds from where so many blocks could not show a walk; slope
+and diffusion are means over it, so their errors know that w is not known.
 
 Noise that remembers for more than a block looks like a walk at first, but it comes back: then longer blocks show less
 diffusion. And a force pushes one way for a while: then neighbouring innovations are correlated. In either case blocks
@@ -23,12 +23,11 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import chi2
 
 _MOST_BLOCKS, _FEWEST_BLOCKS = 64, 6
 _CORRELATED = 0.4  # neighbouring innovations, so far that blocks are too short
-_BY_CHANCE = 0.004  # probability that longer blocks of a walk show too little diffusion
-_SHARES = 1 / (1 + np.exp(-np.linspace(-7.4, 6, 19)))  # of the walk, evenly spaced in the logarithm of the odds
+_BY_CHANCE = -2.65  # standard deviations: with a probability of 0.004 long blocks of a walk show less diffusion
+_LEAST_SHARE, _GREATEST_ODDS, _GRID = 2.5, 400.0, 19  # the first over n²: n blocks cannot show less of a walk
 
 
 @dataclass(frozen=True)
@@ -57,7 +56,10 @@ def fit(time: NDArray[np.float64], values: NDArray[np.float64]) -> Walk:
         sizes.append(2 * sizes[-1])
     walks = [_fit_blocks(time, values, size) for size in sizes]
     # as much as a walk may diffuse whose blocks are found to diffuse so little
-    most = [w.diffusion * _excess(len(values) // size - 2) for w, size in zip(walks, sizes, strict=True)]
+    most = [
+        (walk.diffusion + walk.diffusion_error) * _excess(len(values) // size - 2)
+        for walk, size in zip(walks, sizes, strict=True)
+    ]
     for k, walk in enumerate(walks):
         if walk.smoothness < _CORRELATED and walk.diffusion < min(most[k + 1 :], default=math.inf):
             return walk
@@ -65,8 +67,12 @@ def fit(time: NDArray[np.float64], values: NDArray[np.float64]) -> Walk:
 
 
 def _excess(free: int) -> float:
-    """By which factor a variance may exceed its estimate from `free` squares."""
-    return free / float(chi2.ppf(_BY_CHANCE, free))
+    """By which factor a variance may exceed its estimate from `free` squares.
+
+    χ²/free by the approximation of E. B. Wilson and M. M. Hilferty, Proc. Natl. Acad. Sci. 17, 684 (1931).
+    """
+    cube_root = 1 - 2 / (9 * free) + _BY_CHANCE * math.sqrt(2 / (9 * free))
+    return 1 / max(cube_root, 0.1) ** 3
 
 
 def _fit_blocks(time: NDArray[np.float64], values: NDArray[np.float64], size: int) -> Walk:
@@ -78,10 +84,12 @@ def _fit_blocks(time: NDArray[np.float64], values: NDArray[np.float64], size: in
     place = np.arange(n) + 0.5
     walk = np.minimum.outer(place, place) - np.eye(n) / 6
     line = np.stack([np.ones(n), place * length], axis=1)
+    odds = np.geomspace(_LEAST_SHARE / n**2, _GREATEST_ODDS, _GRID)
+    shares = odds / (1 + odds)
 
     # in the basis of K's eigenvectors the covariance of every share is diagonal
     eigenvalues, basis = np.linalg.eigh(walk)
-    covariance = 1 + _SHARES[:, None] * (eigenvalues - 1)
+    covariance = 1 + shares[:, None] * (eigenvalues - 1)
     weighted = (basis.T @ line) / covariance[:, :, None]
     inverse = np.linalg.inv(np.einsum("skp,kq->spq", weighted, basis.T @ line))
     parameters = np.einsum("spq,skq,k->sp", inverse, weighted, basis.T @ means)
@@ -92,13 +100,13 @@ def _fit_blocks(time: NDArray[np.float64], values: NDArray[np.float64], size: in
 
     weight = np.exp(likelihood - likelihood.max())
     weight /= weight.sum()
-    slope, diffusion = parameters[:, 1], c * _SHARES / length
+    slope, diffusion = parameters[:, 1], c * shares / length
     slope_variance = c * inverse[:, 1, 1] * free / max(free - 2, 1)  # the last is that of Student's t
     best_slope, best_diffusion = float(weight @ slope), float(weight @ diffusion)
     # each point of the grid knows its c from n − 2 squares
     spread = (diffusion - best_diffusion) ** 2 + 2 * diffusion**2 / free
     likeliest = int(np.argmax(likelihood))
-    share = _SHARES[likeliest]
+    share = shares[likeliest]
     root = np.linalg.cholesky((1 - share) * np.eye(n) + share * walk)
     innovations = np.linalg.solve(root, means - line @ parameters[likeliest])
     return Walk(

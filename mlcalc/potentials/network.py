@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from mlcalc.errors import UsageError
 from mlcalc.evaluation import Wanted
 from mlcalc.potentials.autodiff import AutodiffPotential, Graph, sum_over
+from mlcalc.potentials.density_network import DensityNetwork
 from mlcalc.potentials.pair_baseline import PairBaseline
 from mlcalc.potentials.three_body_baseline import ThreeBodyBaseline
 from mlcalc.structure import Structure
@@ -35,12 +36,13 @@ class Network(AutodiffPotential):
     cutoff : Å
     form : "C", "NC" or "M"
     three_body_cutoff : Å, of the three-body baseline; 0 for none
+    density_cutoff : Å, of the density network; 0 for none
 
     Attributes
     ----------
     energy_offsets : (n_species,), eV, added to every atom of a species
     scale : (), eV, the unit of the energy head's output (and, per Å, the direct head's)
-    pair_baseline, three_body_baseline : potentials under both heads
+    pair_baseline, three_body_baseline, density_network : potentials under both heads
     hyperparameters : everything the constructor needs, as JSON types
     """
 
@@ -50,7 +52,13 @@ class Network(AutodiffPotential):
     _species_of: Tensor
 
     def __init__(
-        self, species: Sequence[str], cutoff: float, form: str, three_body_cutoff: float, sizes: Mapping[str, float]
+        self,
+        species: Sequence[str],
+        cutoff: float,
+        form: str,
+        three_body_cutoff: float,
+        density_cutoff: float,
+        sizes: Mapping[str, float],
     ) -> None:
         if form not in FORMS:
             raise UsageError(f"form: got {form!r}; choose one of {', '.join(FORMS)}")
@@ -59,8 +67,9 @@ class Network(AutodiffPotential):
             raise UsageError(f"species: got {list(species)!r}; give chemical symbols such as H, O")
         if not cutoff > 0:
             raise UsageError(f"cutoff: got {cutoff}; give a distance in Å above 0")
-        if not 0 <= three_body_cutoff <= cutoff:
-            raise UsageError(f"three_body_cutoff: got {three_body_cutoff}; give a distance in Å from 0 to {cutoff:g}")
+        for name, value in (("three_body_cutoff", three_body_cutoff), ("density_cutoff", density_cutoff)):
+            if not 0 <= value <= cutoff:
+                raise UsageError(f"{name}: got {value}; give a distance in Å from 0 to {cutoff:g}")
         super().__init__(self.architecture, cutoff, FORMS[form], torch.float32)
         self.species = tuple(species)
         self.form = form
@@ -69,6 +78,7 @@ class Network(AutodiffPotential):
             "cutoff": cutoff,
             "form": form,
             "three_body_cutoff": three_body_cutoff,
+            "density_cutoff": density_cutoff,
             **sizes,
         }
         table = torch.full((len(chemical_symbols),), -1, dtype=torch.int64)
@@ -79,6 +89,7 @@ class Network(AutodiffPotential):
         self.register_buffer("scale", torch.ones((), dtype=torch.float64))
         self.pair_baseline = PairBaseline(len(species), cutoff)
         self.three_body_baseline = ThreeBodyBaseline(len(species), three_body_cutoff)
+        self.density_network = DensityNetwork(len(species), density_cutoff) if density_cutoff else None
 
     @abc.abstractmethod
     def raw_outputs(self, graph: Graph, species: Tensor, *, energy: bool, direct: bool) -> tuple[Any, Any]:
@@ -89,27 +100,34 @@ class Network(AutodiffPotential):
         energy = bool(wanted & ~Wanted.DIRECT)
         energies, direct = self.raw_outputs(graph, species, energy=energy, direct=bool(wanted & Wanted.DIRECT))
         scale = self.scale.to(self.dtype)
-        baseline_energies, baseline_force = self._baseline(graph, species)
+        shared_energies, shared_force = self._shared(graph, species)
         return (
-            None if energies is None else energies * scale + baseline_energies,
-            None if direct is None else direct * scale + baseline_force,
+            None if energies is None else energies * scale + shared_energies,
+            None if direct is None else direct * scale + shared_force,
         )
 
-    def _baseline(self, graph: Graph, species: Tensor) -> tuple[Tensor, Tensor]:
-        """Energies by atom and forces of the pair and the three-body baseline."""
+    def _shared(self, graph: Graph, species: Tensor) -> tuple[Tensor, Tensor]:
+        """Energies by atom and forces of what stands under both heads."""
         ends = torch.stack([species[graph.centre], species[graph.neighbour]])
         # Edges that are no function of anything need one derivative of the energy, and it is known: a tape would find
         # it again at thrice the cost.
         known = graph.vectors.is_leaf
         vectors = graph.vectors.detach() if known else graph.vectors
-        energies, gradient = self.baseline(vectors, graph.centre, ends)
+        by_edge, gradient = self.baseline(vectors, graph.centre, ends)
+        by_atom = torch.zeros(graph.n_atoms, dtype=vectors.dtype, device=vectors.device)
+        if self.density_network is not None:
+            by_atom, slope = self.density_network.energies_and_gradient(
+                vectors, graph.centre, graph.neighbour, species, attached=graph.attached or not known
+            )
+            scale = self.scale.to(self.dtype)
+            by_atom, gradient = scale * by_atom, gradient + scale * slope
         force = sum_over(gradient, graph.centre, graph.n_atoms) - sum_over(gradient, graph.neighbour, graph.n_atoms)
         if known:
-            energies = energies + (gradient * (graph.vectors - vectors)).sum(dim=1)
-        return sum_over(energies, graph.centre, graph.n_atoms), force
+            by_edge = by_edge + (gradient * (graph.vectors - vectors)).sum(dim=1)
+        return by_atom + sum_over(by_edge, graph.centre, graph.n_atoms), force
 
     def baseline(self, vectors: Tensor, centre: Tensor, ends: Tensor) -> tuple[Tensor, Tensor]:
-        """What stands under both heads, by edge: energy (n_edges,), eV, and its gradient (n_edges, 3), eV/Å.
+        """The pair and the three-body potential, by edge: energy (n_edges,), eV, and its gradient (n_edges, 3), eV/Å.
 
         Parameters
         ----------

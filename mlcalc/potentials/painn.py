@@ -151,7 +151,7 @@ class PaiNN(Network):
 
     Parameters
     ----------
-    species, cutoff, form, three_body_cutoff : see `Network`
+    species, cutoff, form, three_body_cutoff, density_cutoff : see `Network`
     channels : C, features per atom
     n_layers : message-passing layers
     n_radial : radial basis functions
@@ -169,6 +169,7 @@ class PaiNN(Network):
         form: str = "M",
         *,
         three_body_cutoff: float = 2.6,
+        density_cutoff: float = 0.0,
         channels: int = 64,
         n_layers: int = 3,
         n_radial: int = 16,
@@ -178,7 +179,7 @@ class PaiNN(Network):
     ) -> None:
         sizes: dict[str, float] = dict(channels=channels, n_layers=n_layers, n_radial=n_radial, hidden=hidden)
         sizes |= dict(pair_channels=pair_channels, short_cutoff=short_cutoff)
-        super().__init__(species, cutoff, form, three_body_cutoff, sizes)
+        super().__init__(species, cutoff, form, three_body_cutoff, density_cutoff, sizes)
         self.short_cutoff = short_cutoff
         self.embedding = nn.Embedding(len(species), channels)
         self.radial = RadialBasis(n_radial, cutoff)

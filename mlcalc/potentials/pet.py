@@ -126,7 +126,7 @@ class PET(Network):
 
     Parameters
     ----------
-    species, cutoff, form, three_body_cutoff : see `Network`
+    species, cutoff, form, three_body_cutoff, density_cutoff : see `Network`
     width : d, features per token
     n_layers : attention layers, each followed by one exchange
     n_heads : attention heads
@@ -144,6 +144,7 @@ class PET(Network):
         form: str = "M",
         *,
         three_body_cutoff: float = 2.6,
+        density_cutoff: float = 0.0,
         width: int = 64,
         n_layers: int = 2,
         n_heads: int = 4,
@@ -151,7 +152,7 @@ class PET(Network):
         hidden: int = 128,
     ) -> None:
         sizes = dict(width=width, n_layers=n_layers, n_heads=n_heads, n_radial=n_radial, hidden=hidden)
-        super().__init__(species, cutoff, form, three_body_cutoff, sizes)
+        super().__init__(species, cutoff, form, three_body_cutoff, density_cutoff, sizes)
         self.radial = RadialBasis(n_radial, cutoff)
         self.atom_embedding = nn.Embedding(len(species), width)
         self.pair_embedding = nn.Embedding(len(species) ** 2, width)

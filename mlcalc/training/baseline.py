@@ -1,4 +1,4 @@
-"""What is fitted by linear least squares before training: baselines, energy offsets, force scale."""
+"""What is fitted before training: baselines, energy offsets, force scale, the density network's units."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from ase.data import atomic_numbers
 from torch import Tensor
 
 from mlcalc.potentials.autodiff import sum_over
+from mlcalc.potentials.density_network import DensityNetwork
 from mlcalc.potentials.network import Network
 from mlcalc.potentials.radial import RadialBasis
 from mlcalc.potentials.three_body_baseline import ThreeBodyBaseline, outer
@@ -19,6 +20,7 @@ from mlcalc.training.data import Frame
 _RIDGE = 1e-6  # of the largest eigenvalue: keeps coefficients near 1 eV where no frame has that distance
 _WALL = 1.04  # times the shortest distance in the data; a little inside them, so that it is felt before they end
 _MOST_FRAMES = 100  # few coefficients
+_LEAST_SPREAD, _NO_SPREAD = 1e-3, 1e-6  # of the greatest; where nothing varies
 
 
 def fit_baseline(network: Network, frames: Sequence[Frame]) -> None:
@@ -38,6 +40,28 @@ def fit_baseline(network: Network, frames: Sequence[Frame]) -> None:
     left = [_remainder(network, frame) for frame in frames]
     network.energy_offsets.copy_(fit_energy_offsets(left, [atomic_numbers[symbol] for symbol in network.species]))
     network.scale.fill_(force_rms(left))
+    if network.density_network is not None:
+        _set_units(network.density_network, network, some)
+
+
+@torch.no_grad()
+def _set_units(density_network: DensityNetwork, network: Network, frames: Sequence[Frame]) -> None:
+    """Shift and spread of each species' invariants: their mean and standard deviation over frames."""
+    found: list[list[Tensor]] = [[] for _ in network.species]
+    for frame in frames:
+        vectors = frame.neighbours.vectors(frame.structure)
+        near = torch.linalg.vector_norm(vectors, dim=1) < density_network.cutoff
+        species = network.species_index(frame.structure.numbers)
+        centre, neighbour = frame.neighbours.centre[near], frame.neighbours.neighbour[near]
+        invariants = density_network.invariants(vectors[near].to(network.dtype), centre, neighbour, species)
+        for mine, (_, values) in zip(found, invariants, strict=True):
+            mine.append(values)
+    for kind, values in enumerate(map(torch.cat, found)):
+        if not len(values):
+            continue
+        density_network.shift[kind] = values.mean(dim=0)
+        spread = values.std(dim=0, correction=0)
+        density_network.spread[kind] = spread.clamp(min=max(_LEAST_SPREAD * float(spread.max()), _NO_SPREAD))
 
 
 def fit_energy_offsets(frames: Sequence[Frame], species: Sequence[int]) -> Tensor:

@@ -39,10 +39,9 @@ Progress = Callable[[str, int, int, float], None]
 # the forces; the energy needs little weight, since the forces fix all of it but its offset.
 _ENERGY_WEIGHT = 0.01
 
-# Second differences over 2 fs pass 0.01 of the variance at 900 cm⁻¹, 2.5 at 3600 and 6 at 4800. A kick every 4 fs turns
-# force at 4800 cm⁻¹ into work on O-H stretches, so what little there is of it must count. The trunk must be free in
-# this: the energy's own roughness, which no direct head can follow, is what goes first.
-_OWN_WEIGHTS = OwnWeights(alignment=2.0, fast=400.0)
+# A kick every 4 fs turns force at 4900 cm⁻¹ into work on O-H stretches, so what little there is of it must count. The
+# trunk must be free in this: the energy's own roughness, which no direct head can follow, is what goes first.
+_OWN_WEIGHTS = OwnWeights(alignment=2.0, fast=250.0)
 
 # of the three-body baseline: its coefficients grow with the cube, the work of their fit with the sixth power
 _MOST_SPECIES = 4
@@ -58,10 +57,11 @@ class TrainingSettings:
     cutoff : Å
     three_body_cutoff : Å, of the three-body baseline; best a little beyond the first neighbours. 0 for none, as it must
         be for more than four species, whose baseline would have too many coefficients
+    density_cutoff : Å, of the density network, which both forces share; 0 for none
     steps_* : optimiser steps of each stage, one frame each; 0 leaves a stage out. The joint and the alignment stage
         need both forces: forms C and NC have none
     n_validation : frames left out of training
-    n_own_frames : frames of the potential's own dynamics in the alignment stage, three instants each
+    n_own_frames : frames of the potential's own dynamics in the alignment stage, five instants each
     sizes : further arguments of the architecture, e.g. {"channels": 64}
     """
 
@@ -69,6 +69,7 @@ class TrainingSettings:
     form: str = "M"
     cutoff: float = 4.5
     three_body_cutoff: float = 2.6
+    density_cutoff: float = 3.2
     steps_direct: int = 4000
     steps_conservative: int = 3000
     steps_joint: int = 8000
@@ -108,6 +109,7 @@ def build_network(settings: TrainingSettings, training: Sequence[Frame]) -> Netw
             settings.cutoff,
             settings.form,
             three_body_cutoff=settings.three_body_cutoff,
+            density_cutoff=settings.density_cutoff,
             **dict(settings.sizes),
         )
     finally:
@@ -185,7 +187,7 @@ def align(
     stage = Stage(
         "alignment",
         settings.steps_alignment,
-        0.3 * settings.learning_rate,
+        0.2 * settings.learning_rate,
         _conservative_weights(both=True, virial=virial),
         final_fraction=0.01,
         own_weights=_OWN_WEIGHTS,

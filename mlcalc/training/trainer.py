@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from statistics import median
 from typing import Any, TypeVar
 
 import torch
@@ -25,6 +26,10 @@ from mlcalc.training.data import Frame, Geometry
 from mlcalc.training.losses import OwnWeights, Weights, disagreement, loss
 
 _G = TypeVar("_G", bound=Geometry)
+
+# A gradient longer than this many times the median of the last ones is shortened to it: now and then a frame throws a
+# network so far that it takes hundreds of steps to come back.
+_LONGEST_GRADIENT, _REMEMBERED, _FEWEST_REMEMBERED = 1.5, 100, 20
 
 
 @dataclass(frozen=True)
@@ -114,7 +119,7 @@ class Trainer:
     network : trained in place; its EMA is what `trained()` gives
     training, validation : frames
     stages : in order
-    own_frames : of the network's own dynamics, each one system at three instants, for stages with `own_weights`
+    own_frames : of the network's own dynamics, each one system at five instants, for stages with `own_weights`
     folder : for state.safetensors (resume), log.csv (learning curve)
     seed : of the order of frames and of the rotations
     rotate : whether each frame is turned at random before use (for architectures that are not equivariant)
@@ -145,6 +150,7 @@ class Trainer:
         self.ema = copy.deepcopy(network).requires_grad_(False)
         self.stage = self.step = 0
         self.seconds = [0.0] * len(self.stages)
+        self.gradient_norms: list[float] = []
         self.optimiser = self._optimiser()
         self.folder.mkdir(parents=True, exist_ok=True)
         if (self.folder / "state.safetensors").exists():
@@ -170,7 +176,7 @@ class Trainer:
             self.stage, self.step = self.stage + 1, 0
             if self.stage < len(self.stages):
                 self.network.load_state_dict(self.ema.state_dict())
-                self.optimiser = self._optimiser()
+                self.optimiser, self.gradient_norms = self._optimiser(), []
             self._save()
         return self.trained()
 
@@ -196,10 +202,16 @@ class Trainer:
             own = self._turn_of(self.own_frames, done)
             evaluation = self.network.differentiable(own.structure, own.neighbours, JOINT)
             disagreement(evaluation, own.structure.masses, stage.own_weights).backward()
-        torch.nn.utils.clip_grad_norm_(self.network.parameters(), 10.0)
+        self._clip()
         self.optimiser.step()
         self._average()
         return float(value.detach())
+
+    def _clip(self) -> None:
+        known = self.gradient_norms
+        longest = _LONGEST_GRADIENT * median(known) if len(known) >= _FEWEST_REMEMBERED else math.inf
+        norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), longest)
+        self.gradient_norms = [*known[1 - _REMEMBERED :], float(norm)]
 
     def _turn_of(self, frames: Sequence[_G], step: int) -> _G:
         """The frame whose turn it is, itself turned where the network must learn that directions are alike."""
@@ -241,7 +253,13 @@ class Trainer:
         for k, state in self.optimiser.state_dict()["state"].items():
             for key, tensor in state.items():
                 tensors[f"adam.{k}.{key}"] = tensor
-        progress = {"stage": self.stage, "step": self.step, "seconds": self.seconds, "schedule": self._schedule()}
+        progress = {
+            "stage": self.stage,
+            "step": self.step,
+            "seconds": self.seconds,
+            "gradient_norms": self.gradient_norms,
+            "schedule": self._schedule(),
+        }
         path = self.folder / "state.safetensors"
         partial = path.with_suffix(".partial")
         save_file(
@@ -264,6 +282,7 @@ class Trainer:
                 f"folder: {self.folder} holds a run with another schedule; use a new folder or the same stages"
             )
         self.stage, self.step, self.seconds = progress["stage"], progress["step"], progress["seconds"]
+        self.gradient_norms = progress["gradient_norms"]
 
         def part(prefix: str) -> dict[str, Tensor]:
             return {key[len(prefix) :]: value for key, value in tensors.items() if key.startswith(prefix)}

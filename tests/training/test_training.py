@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import ase
@@ -156,6 +157,26 @@ def test_baseline_takes_a_three_body_potential_whole(data: Path) -> None:
     assert validate(network, frames[130:]).conservative < 0.03 * 1000 * rms  # the ridge leaves something
 
 
+def test_density_network_sees_invariants_of_unit_spread(data: Path) -> None:
+    frames = read_frames(data, KEYS, 4.0)
+    torch.manual_seed(0)
+    network = PaiNN(["Ne", "Ar"], 4.0, density_cutoff=3.0, **SIZES).double()
+    fit_baseline(network, frames)
+    density = network.density_network
+    assert density is not None
+    seen: list[Tensor] = []
+    for frame in frames:
+        vectors = frame.neighbours.vectors(frame.structure)
+        near = vectors.norm(dim=1) < 3.0
+        species = (frame.structure.numbers == 18).long()
+        ends = frame.neighbours.centre[near], frame.neighbours.neighbour[near]
+        _, (_, argon) = density.invariants(vectors[near], *ends, species)
+        seen.append((argon.detach() - density.shift[1]) / density.spread[1])
+    spread = torch.cat(seen).std(dim=0, correction=0)
+    assert float(torch.cat(seen).mean(dim=0).abs().max()) < 1e-5
+    assert float(spread.max()) == pytest.approx(1, rel=1e-5) and float(spread.median()) == pytest.approx(1, rel=1e-5)
+
+
 def test_a_wall_stands_where_the_data_end(data: Path) -> None:
     """Two atoms nearer than any in the data repel one another, whatever the network says of them."""
     frames = read_frames(data, KEYS, 4.0)
@@ -213,7 +234,7 @@ def test_own_dynamics_bring_both_forces_together(data: Path, tmp_path: Path) -> 
     fit_baseline(sampler, read_frames(data, KEYS, 4.0))
     starts = [frame.structure for frame in read_frames(data, KEYS, 4.0)]
     own = own_frames.own_frames(sampler, starts, n_frames=10)
-    stage = Stage("alignment", 60, 3e-3, Weights(conservative=1.0, direct=1.0), own_weights=OwnWeights(10.0, 100.0))
+    stage = Stage("alignment", 60, 3e-3, Weights(conservative=1.0, direct=1.0), own_weights=OwnWeights(30.0, 100.0))
     run = trainer(data, tmp_path, [stage], own_frames=own[:8])
     before, after = small(), run.run()
     assert agreement(after, own[8:]) < 0.7 * agreement(before, own[8:])
@@ -226,41 +247,45 @@ def test_a_stage_on_own_dynamics_needs_frames_of_it(data: Path, tmp_path: Path) 
 
 
 def test_disagreement_counts_fast_change_and_light_atoms(data: Path) -> None:
-    """A difference that grows linearly through three instants has no second difference; a bump e in the middle, −2e.
+    """Of an oscillation of amplitude e and phase θ per instant the filter passes e (2 − 2 cos θ) 2 cos θ.
 
-    A kick f does the work f²/2m, so the same bump counts on two atoms in inverse proportion to their masses.
+    Nothing of what grows linearly. A kick f does the work f²/2m, so the same bump counts in inverse proportion to mass.
     """
-    masses = read_frames(data, KEYS, 4.0)[0].structure.replicated(3).masses
-    growing = torch.linspace(-1, 1, 24, dtype=torch.float64).reshape(8, 3)
-    force = torch.zeros(24, 3, dtype=torch.float64)
-    slow = torch.cat([0 * growing, growing, 2 * growing])
+    masses = read_frames(data, KEYS, 4.0)[0].structure.replicated(5).masses
+    force, even = torch.zeros(40, 3, dtype=torch.float64), torch.ones(8, 3, dtype=torch.float64)
 
     def value(difference: Tensor, alignment: float, fast: float) -> float:
         evaluation = Evaluation(direct_force=force + difference, conservative_force=force)
         return float(disagreement(evaluation, masses, OwnWeights(alignment, fast)))
 
+    def instants(values: Sequence[float]) -> Tensor:
+        return torch.cat([x * even for x in values])
+
+    slow = instants([0.0, 0.5, 1.0, 1.5, 2.0])
     assert value(slow, 0.0, 2.0) == pytest.approx(0, abs=1e-12)
     assert value(slow, 2.0, 0.0) == pytest.approx(float(slow.square().mean()))
-    bump = torch.zeros(24, 3, dtype=torch.float64)
-    bump[8:16] = 0.3
-    assert value(slow + bump, 0.0, 2.0) == pytest.approx((2 * 0.3) ** 2)
-    argon, neon = bump.clone(), bump.clone()
-    argon[9:], neon[8:15] = 0, 0
+    for phase in (0.5 * math.pi, 0.8 * math.pi, math.pi):
+        wave = instants([0.3 * math.cos(phase * (k - 2)) for k in range(5)])
+        passed = 0.3 * (2 - 2 * math.cos(phase)) * 2 * math.cos(phase)
+        assert value(slow + wave, 0.0, 2.0) == pytest.approx(passed**2, abs=1e-12)
+    argon, neon = torch.zeros_like(force), torch.zeros_like(force)
+    argon[16], neon[23] = 0.3, 0.3  # at the middle instant
     assert value(neon, 0.0, 1.0) / value(argon, 0.0, 1.0) == pytest.approx(39.948 / 20.1797, rel=1e-4)  # IUPAC 2016
 
 
-def test_own_frames_are_three_instants_of_a_trajectory(data: Path) -> None:
-    """Two femtoseconds apart: the second difference of the positions is force over mass times (2 fs)²."""
+def test_own_frames_are_five_instants_of_a_trajectory(data: Path) -> None:
+    """2.5 fs apart: the second difference of the positions is force over mass times (2.5 fs)²."""
     network = small().double()
     fit_baseline(network, read_frames(data, KEYS, 4.0))
     network.scale.zero_()  # the baseline alone, so that both forces are the same
     start = read_frames(data, KEYS, 4.0)[0].structure
-    frame, *_ = own_frames.own_frames(network, [start], n_frames=2, spacing_fs=12.0)
-    before, here, after = frame.structure.positions.chunk(3)
-    assert frame.structure.n_systems == 3 and float((after - here).abs().max()) > 1e-3
+    frame, *_ = own_frames.own_frames(network, [start], n_frames=2, spacing_fs=15.0)
+    positions = frame.structure.positions.unflatten(0, (5, -1))
+    assert frame.structure.n_systems == 5 and float((positions[1:] - positions[:-1]).abs().amax((1, 2)).min()) > 1e-3
     # eV/Å over amu in Å/fs²: 1.602176634e-19 J / 1.66053907e-27 kg · 1e-10 (m²/s² per Å²/fs²)
-    acceleration = 9.64853e-3 * labelled(network, frame.structure).force.chunk(3)[1] / start.masses[:, None]
-    torch.testing.assert_close(before - 2 * here + after, 4 * acceleration, rtol=0.05, atol=2e-5)
+    acceleration = 9.64853e-3 * labelled(network, frame.structure).force.unflatten(0, (5, -1)) / start.masses[:, None]
+    bend = positions[:-2] - 2 * positions[1:-1] + positions[2:]
+    torch.testing.assert_close(bend, 2.5**2 * acceleration[1:-1], rtol=0.05, atol=2e-5)
 
 
 def test_random_rotations_are_orthogonal_and_reproducible() -> None:
