@@ -205,8 +205,9 @@ def _drift(result: AuditResult) -> str:
     ]
     table = _table(("Forces", "#Slope", "#Foretold", "#Best", "#K/ps"), rows, "small")
     power = (
-        f"<p>Along the direct run, f_direct − f_conservative does work at a rate of {_text(plus_minus(result.power))}. "
-        "It is what the difference of the two forces adds to the energy, measured without looking at the energy.</p>"
+        '<div class="card"><h3>Power</h3><p>Along the direct run, f_direct − f_conservative does work at a rate of '
+        f"{_text(plus_minus(result.power))}. It is what the difference of the two forces adds to the energy, measured "
+        "without looking at the energy.</p></div>"
         if result.power is not None
         else ""
     )
@@ -214,8 +215,8 @@ def _drift(result: AuditResult) -> str:
 <p class="lead">The slope of the conserved energy, and what its random walk foretells: an energy that walks up and down
 with the diffusion constant D also rises, by D/2kT. Both in meV/atom/ps; the best estimate is their weighted mean where
 they agree, otherwise the slope. Green up to the tolerance of {tolerance:g}, red above {most:g}.</p>
-<div class="grid"><div class="card">{forest("Energy drift of the runs", axis, marks, (tolerance, most))}</div>
-<div class="card"><h3>In numbers</h3>{table}{power}</div></div></section>"""
+<div class="grid"><div class="card wide">{table}</div>
+<div class="card">{forest("Energy drift of the runs", axis, marks, (tolerance, most))}</div>{power}</div></section>"""
 
 
 def _asymmetry(result: AuditResult) -> str:

@@ -34,7 +34,7 @@ class AuditSettings:
     temperature_K: float = 300.0
     inner_timestep_fs: float = 0.5
     n_inner: int = 8
-    duration_ps: float = 0.7
+    duration_ps: float = 0.5
     equilibration_ps: float = 0.1
     equilibration_rounds: int = 4
     ladder: tuple[int, ...] = (1, 2, 4, 8, 16)

@@ -82,7 +82,7 @@ def drift_status(run: Run) -> str:
     # too few independent samples prove no safety; but a run that heats faster and faster has few of them, too
     if not run.long_enough:
         return UNSAFE if low > limit.DRIFT_LIMIT.value else TOO_SHORT
-    if low <= limit.DRIFT_TOLERANCE.value and run.reached_ps < limit.SHORTEST_RUN.value:
+    if low <= limit.DRIFT_TOLERANCE.value and run.reached_ps < limit.SHORTEST_RUN.value - 1e-9:
         return TOO_SHORT
     if high <= limit.DRIFT_TOLERANCE.value:
         return SAFE

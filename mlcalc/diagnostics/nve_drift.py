@@ -34,7 +34,7 @@ from mlcalc.units import BOLTZMANN
 
 _FEWEST_FRAMES = 16
 _SMOOTH = 0.5  # correlation of neighbouring innovations: the record sees few periods of a slow oscillation
-_APART = 2.0  # standard errors; slope and forecast that are further apart have no common mean
+_APART = 3.0  # standard errors; slope and forecast that are further apart have no common mean
 
 
 @dataclass(frozen=True)
