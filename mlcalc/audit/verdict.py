@@ -70,14 +70,28 @@ def plus_minus(finding: Finding | None) -> str:
     return bare(finding) + unit
 
 
+def decisive_drift(run: Run) -> Finding | None:
+    """The drift that a verdict goes by: the best estimate, but the slope alone where it is surely above the tolerance.
+
+    So no forecast can talk away a drift that the energy itself shows.
+    """
+    slope = run.slope
+    if slope is not None and math.isfinite(slope.standard_error):
+        surely = abs(slope.value) - limit.SIGNIFICANCE.value * slope.standard_error
+        if surely > limit.DRIFT_TOLERANCE.value:
+            return slope
+    return run.drift
+
+
 def drift_status(run: Run) -> str:
     """Where a run's drift stands between tolerance and limit, with `SIGNIFICANCE` standard errors to each side."""
     if run.exploded:
         return UNSAFE
-    if run.drift is None or not math.isfinite(run.drift.value):
+    drift = decisive_drift(run)
+    if drift is None or not math.isfinite(drift.value):
         return NOT_MEASURED
-    size = abs(run.drift.value)
-    error = run.drift.standard_error if math.isfinite(run.drift.standard_error) else math.inf
+    size = abs(drift.value)
+    error = drift.standard_error if math.isfinite(drift.standard_error) else math.inf
     low, high = size - limit.SIGNIFICANCE.value * error, size + limit.SIGNIFICANCE.value * error
     # too few independent samples prove no safety; but a run that heats faster and faster has few of them, too
     if not run.long_enough:
@@ -93,10 +107,11 @@ def drift_status(run: Run) -> str:
 
 def longer_ps(run: Run) -> float | None:
     """How long a run should be for its drift to be judged: the standard error of a slope falls as t^(−3/2)."""
-    if run.drift is None or not math.isfinite(run.drift.standard_error):
+    drift = decisive_drift(run)
+    if drift is None or not math.isfinite(drift.standard_error):
         return None
-    room = max(limit.DRIFT_TOLERANCE.value - abs(run.drift.value), 0.25 * limit.DRIFT_TOLERANCE.value)
-    factor = (limit.SIGNIFICANCE.value * run.drift.standard_error / room) ** (2 / 3)
+    room = max(limit.DRIFT_TOLERANCE.value - abs(drift.value), 0.25 * limit.DRIFT_TOLERANCE.value)
+    factor = (limit.SIGNIFICANCE.value * drift.standard_error / room) ** (2 / 3)
     return max(float(f"{max(2.0, factor) * run.reached_ps:.2g}"), limit.SHORTEST_RUN.value)
 
 
@@ -107,7 +122,7 @@ def drift_sentence(run: Run) -> str:
         return f"exploded after {run.reached_ps:.2f} of {run.wanted_ps:g} ps{speed}"
     if run.drift is None:
         return "its conserved energy could not be followed"
-    sentence = f"drift {plus_minus(run.drift)} over {run.reached_ps:.3g} ps"
+    sentence = f"drift {plus_minus(decisive_drift(run))} over {run.reached_ps:.3g} ps"
     if drift_status(run) == TOO_SHORT:
         longer = longer_ps(run)
         sentence += "; too short to judge" + (f", try {longer:g} ps" if longer else "")

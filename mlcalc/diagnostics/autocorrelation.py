@@ -8,19 +8,19 @@ from numpy.typing import NDArray
 _FORGOTTEN = 0.2  # correlation under which a sample has forgotten the first
 
 
-def integrated_time(series: NDArray[np.float64], *, fitted: int = 1, window: float = 5.0) -> float:
+def integrated_time(series: NDArray[np.float64], *, window: float = 5.0) -> float:
     """Integrated autocorrelation time τ = 1 + 2 Σ_t ρ(t), in samples, at least 1.
 
     The sum ends at the smallest t with t ≥ window·τ(t) (A. Sokal, "Monte Carlo methods in statistical mechanics",
     1996). The mean of n samples has the variance σ² τ / n. Two corrections keep errors from coming out too small:
 
-    - taking the mean or a line out of the series lowers every ρ(t) by about fitted·τ/n, so τ by 2·window·fitted·τ²/n;
+    - taking the mean out of the series lowers every ρ(t) by about τ/n, so τ by 2·window·τ²/n;
     - an oscillation of which the record sees few periods has a small sum, so τ is at least the time after which ρ
       first falls under 0.2.
 
     Parameters
     ----------
-    series : (n,); fitted : how many parameters were fitted to it and taken out, the mean included
+    series : (n,)
     """
     values = np.asarray(series, dtype=float) - np.mean(series)
     n = len(values)
@@ -32,5 +32,5 @@ def integrated_time(series: NDArray[np.float64], *, fitted: int = 1, window: flo
     sums = 2 * np.cumsum(correlation) - 1
     settled = np.arange(n) >= window * sums
     tau = float(sums[int(np.argmax(settled)) if settled.any() else n - 1])
-    tau /= max(0.5, 1 - 2 * window * fitted * tau / n)
+    tau /= max(0.5, 1 - 2 * window * tau / n)
     return max(1.0, tau, float(np.argmax(correlation < _FORGOTTEN)))

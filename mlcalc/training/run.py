@@ -49,7 +49,7 @@ _MOST_SPECIES = 4
 
 @dataclass(frozen=True)
 class TrainingSettings:
-    """What to train and for how long; for 64 water molecules the defaults take some two hours on two CPU cores.
+    """What to train and for how long; for 64 water molecules the defaults take some three hours on two CPU cores.
 
     Attributes
     ----------

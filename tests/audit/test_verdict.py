@@ -10,7 +10,7 @@ from made_up import good_evidence, made_up_evidence, made_up_run
 
 from mlcalc.audit import thresholds
 from mlcalc.audit.result import CARE, SAFE, TOO_SHORT, UNSAFE
-from mlcalc.audit.verdict import bare, drift_status, judge, longer_ps, overall, symmetric
+from mlcalc.audit.verdict import bare, drift_sentence, drift_status, judge, longer_ps, overall, symmetric
 from mlcalc.diagnostics.finding import Finding
 
 
@@ -30,6 +30,15 @@ from mlcalc.diagnostics.finding import Finding
 )
 def test_drift_between_tolerance_and_limit(drift, error, long_enough, expected):
     assert drift_status(made_up_run("conservative", drift, error, long_enough=long_enough)) == expected
+
+
+@pytest.mark.parametrize(("slope", "expected"), [(-0.10, SAFE), (0.15, CARE), (-0.15, CARE), (5.0, UNSAFE)])
+def test_no_forecast_talks_away_a_slope_that_is_surely_above_the_tolerance(slope, expected):
+    """0.10 ± 0.03 may be 0.04, 0.15 ± 0.03 is more than the tolerance of 0.05 by two standard errors."""
+    run = made_up_run("mts", 0.001, 0.003)
+    run = replace(run, slope=Finding("nve_drift", slope, 0.03, "meV/atom/ps"))
+    assert drift_status(run) == expected
+    assert (f"{slope:.3f}" in drift_sentence(run)) is (expected != SAFE)
 
 
 def test_an_explosion_is_unsafe_whatever_its_slope():

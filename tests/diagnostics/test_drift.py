@@ -103,6 +103,20 @@ def test_a_walking_energy_heats_as_its_walk_foretells() -> None:
     assert drift.foretold.standard_error < 0.35 * expected and drift.slope.standard_error < 0.35 * expected
 
 
+@pytest.mark.parametrize("picoseconds", [0.5, 5.0])
+def test_slope_and_forecast_of_a_walk_seldom_disagree(picoseconds: float) -> None:
+    """Walks of 192 atoms that drift by D/2kT = 0.01 meV/atom/ps, under the noise of an integrator's error."""
+    rng = np.random.default_rng(6)
+    n_atoms, rate, kt = 192, 1e-5, BOLTZMANN * 300
+    time = np.arange(0, picoseconds, 0.004)
+    disagree = 0
+    for _ in range(150):
+        energy = n_atoms * rate * time + random_walk_series(rng, time, 2 * kt * n_atoms * rate)
+        drift = nve_drift.measure(time, energy + n_atoms * 2.2e-5 * rng.normal(size=len(time)), n_atoms, 300.0)
+        disagree += drift.per_atom == drift.slope
+    assert disagree < 0.06 * 150
+
+
 def test_slope_and_forecast_are_joined_only_where_they_agree() -> None:
     """A quiet energy with a steep slope is no walk: the slope stands alone. A flat one takes the forecast's error."""
     rng = np.random.default_rng(3)
