@@ -111,7 +111,7 @@ def _add_audit(commands: Any, default: Any) -> None:
     one.add_argument("--temperature-K", type=_TEMPERATURE, default=default.temperature_K, metavar="T")
     one.add_argument("--inner-timestep-fs", type=_TIMESTEP, default=default.inner_timestep_fs, metavar="DT")
     one.add_argument("--n-inner", type=_INNER, default=default.n_inner, metavar="M", help="inner steps (default: 8)")
-    one.add_argument("--duration-ps", type=_DURATION, metavar="T", help="of each run (default: 0.7)")
+    one.add_argument("--duration-ps", type=_DURATION, metavar="T", help=f"of each run (default: {default.duration_ps:g})")
     one.add_argument("--seed", type=_SEED, default=default.seed, metavar="N")
     one.add_argument("--quick", action="store_true", help="a few frames of everything, to see that it works")
     one.add_argument(
@@ -150,6 +150,9 @@ def _add_train(commands: Any) -> None:
     short = _number(0, 100, "Å", inclusive=True)
     one.add_argument("--three-body-cutoff", type=short, metavar="R", help="Å, of the baseline; 0 for none")
     one.add_argument("--density-cutoff", type=short, metavar="R", help="Å, of the density network; 0 for none")
+    one.add_argument("--initial", metavar="X", help="start from this potential's parameters, e.g. to fine-tune it")
+    rate = _number(0, 1, "")
+    one.add_argument("--learning-rate", type=rate, metavar="A", help="its peak in the first stage (default: 1e-3)")
     one.add_argument("--steps-direct", type=_STEPS, metavar="N", help="first stage: direct forces")
     one.add_argument("--steps-conservative", type=_STEPS, metavar="N", help="second stage: energy and its gradient")
     one.add_argument("--steps-joint", type=_STEPS, metavar="N", help="third stage: both forces agree better")
@@ -306,6 +309,8 @@ def _train(arguments: argparse.Namespace) -> int:
         "cutoff": arguments.cutoff,
         "three_body_cutoff": arguments.three_body_cutoff,
         "density_cutoff": arguments.density_cutoff,
+        "initial": arguments.initial,
+        "learning_rate": arguments.learning_rate,
         "steps_direct": arguments.steps_direct,
         "steps_conservative": arguments.steps_conservative,
         "steps_joint": arguments.steps_joint,

@@ -76,7 +76,7 @@ class MTSVelocityVerlet(MolecularDynamics):
         phase = Phase(
             torch.tensor(atoms.positions, device=device),
             torch.tensor(atoms.get_momenta(), device=device),
-            template.masses[:, None],
+            torch.as_tensor(atoms.get_masses()[:, None], device=device),
         )
         last: list[Evaluation] = []
 

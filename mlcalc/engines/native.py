@@ -94,7 +94,7 @@ class NativeEngine:
         timestep_fs: float,
         n_inner: int = 1,
         momenta: Tensor | None = None,
-        skin: float = 0.3,
+        skin: float = 0.5,
         max_temperature_K: float = 1e5,
     ) -> None:
         _check_settings(forces, timestep_fs, n_inner)

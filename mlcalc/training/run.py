@@ -22,6 +22,7 @@ import torch
 from ase.data import chemical_symbols
 
 from mlcalc.errors import UsageError
+from mlcalc.potentials import load
 from mlcalc.potentials.checkpoint import ARCHITECTURES, save_checkpoint
 from mlcalc.potentials.network import FORMS, Network
 from mlcalc.potentials.painn import PaiNN
@@ -32,6 +33,7 @@ from mlcalc.training.losses import OwnWeights, Weights
 from mlcalc.training.own_frames import kept_own_frames
 from mlcalc.training.plots import plot_curves, plot_parity
 from mlcalc.training.trainer import Stage, Trainer, agreement, validate
+from mlcalc.training.warm_start import warm_start
 
 Progress = Callable[[str, int, int, float], None]
 
@@ -62,7 +64,9 @@ class TrainingSettings:
         need both forces: forms C and NC have none
     n_validation : frames left out of training
     n_own_frames : frames of the potential's own dynamics in the alignment stage, five instants each
-    sizes : further arguments of the architecture, e.g. {"channels": 64}
+    learning_rate : of the first stage, its peak; later stages have fixed fractions of it
+    initial : name or file of a potential to start from (see `warm_start`), e.g. for fine-tuning; None to start afresh
+    sizes : further arguments of the architecture, e.g. (("channels", 64),)
     """
 
     architecture: str = "painn"
@@ -78,6 +82,7 @@ class TrainingSettings:
     n_own_frames: int = 400
     seed: int = 0
     learning_rate: float = 1e-3
+    initial: str | None = None
     sizes: tuple[tuple[str, int], ...] = ()
 
     def __post_init__(self) -> None:
@@ -88,10 +93,12 @@ class TrainingSettings:
         for name in ("steps_direct", "steps_conservative", "steps_joint", "steps_alignment"):
             if getattr(self, name) < 0:
                 raise UsageError(f"{name}: got {getattr(self, name)}; give a number of steps, 0 or more")
+        if not 0 < self.learning_rate <= 1:
+            raise UsageError(f"learning_rate: got {self.learning_rate}; give a number above 0 to 1, such as 1e-3")
 
 
 def build_network(settings: TrainingSettings, training: Sequence[Frame]) -> Network:
-    """A fresh network for the species of the data, on a fitted baseline."""
+    """A network for the species of the data: fresh on a fitted baseline, or with what the initial potential has."""
     numbers = sorted({int(number) for frame in training for number in frame.structure.numbers.unique()})
     symbols = [chemical_symbols[number] for number in numbers]
     if settings.three_body_cutoff and len(symbols) > _MOST_SPECIES:
@@ -114,8 +121,18 @@ def build_network(settings: TrainingSettings, training: Sequence[Frame]) -> Netw
         )
     finally:
         torch.set_rng_state(torch_state)
-    fit_baseline(network, training)
+    if settings.initial is None:
+        fit_baseline(network, training)
+    else:
+        warm_start(network, _initial(settings.initial), training)
     return network
+
+
+def _initial(name: str) -> Network:
+    potential = load(name)
+    if not isinstance(potential, Network):
+        raise UsageError(f"initial: {name!r} is no trained network of mlcalc; give one of its checkpoints, or water")
+    return potential
 
 
 def data_stages(settings: TrainingSettings, *, virial: bool) -> list[Stage]:
