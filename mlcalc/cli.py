@@ -111,7 +111,9 @@ def _add_audit(commands: Any, default: Any) -> None:
     one.add_argument("--temperature-K", type=_TEMPERATURE, default=default.temperature_K, metavar="T")
     one.add_argument("--inner-timestep-fs", type=_TIMESTEP, default=default.inner_timestep_fs, metavar="DT")
     one.add_argument("--n-inner", type=_INNER, default=default.n_inner, metavar="M", help="inner steps (default: 8)")
-    one.add_argument("--duration-ps", type=_DURATION, metavar="T", help=f"of each run (default: {default.duration_ps:g})")
+    one.add_argument(
+        "--duration-ps", type=_DURATION, metavar="T", help=f"of each run (default: {default.duration_ps:g})"
+    )
     one.add_argument("--seed", type=_SEED, default=default.seed, metavar="N")
     one.add_argument("--quick", action="store_true", help="a few frames of everything, to see that it works")
     one.add_argument(

@@ -70,10 +70,11 @@ class MLCalculator(Calculator):
     def check_state(self, atoms: ase.Atoms, tol: float = 1e-15) -> list[str]:
         """As ASE's, but a plain comparison comes first: comparing with a tolerance takes a millisecond."""
         mine = self.atoms
-        same = mine is not None and mine.arrays.keys() == atoms.arrays.keys() and (mine.pbc == atoms.pbc).all()
-        if same and np.array_equal(mine.cell.array, atoms.cell.array):
-            ignored = {"momenta", "tags", "masses"}
-            if all(np.array_equal(mine.arrays[key], atoms.arrays[key]) for key in mine.arrays.keys() - ignored):
+        if mine is not None and mine.arrays.keys() == atoms.arrays.keys():
+            relevant = mine.arrays.keys() - {"momenta", "tags", "masses"}
+            pairs = [(mine.arrays[key], atoms.arrays[key]) for key in relevant]
+            pairs += [(mine.cell.array, atoms.cell.array), (mine.pbc, atoms.pbc)]
+            if all(np.array_equal(*pair) for pair in pairs):
                 return []
         return list(super().check_state(atoms, tol))
 

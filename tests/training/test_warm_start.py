@@ -42,9 +42,7 @@ def frames() -> list[Frame]:
         neighbours = neighbour_list(structure, 4.0)
         result = source.evaluate(structure, neighbours, Wanted.ENERGY | Wanted.CONSERVATIVE)
         assert result.energy is not None and result.conservative_force is not None
-        labelled.append(
-            Frame(structure, neighbours, result.energy[0] + 1.5 * n_argon, result.conservative_force, None)
-        )
+        labelled.append(Frame(structure, neighbours, result.energy[0] + 1.5 * n_argon, result.conservative_force, None))
     return labelled
 
 
