@@ -75,6 +75,8 @@ def parser() -> argparse.ArgumentParser:
     commands = top.add_subparsers(dest="command", metavar="command", parser_class=_Parser)
     _add_audit(commands, AuditSettings())
     _add_run(commands)
+    _add_plot(commands)
+    _add_convert(commands)
     _add_train(commands)
     card = _command(commands, "card", "print the model card of a checkpoint")
     card.add_argument("checkpoint", help="a .safetensors file")
@@ -126,17 +128,46 @@ def _add_audit(commands: Any, default: Any) -> None:
 
 
 def _add_run(commands: Any) -> None:
-    one = _command(commands, "run", "molecular dynamics at constant energy")
+    one = _command(commands, "run", "molecular dynamics, at constant energy or in a bath")
     _add_potential(one)
     one.add_argument("--forces", choices=("mts", "conservative", "direct"), default="mts", help="(default: mts)")
     one.add_argument("--timestep-fs", type=_TIMESTEP, metavar="DT", help="OUTER step (default: 0.5 × inner steps)")
     one.add_argument("--n-inner", type=_INNER, metavar="M", help="inner steps in an outer one (default: 8 with mts)")
-    one.add_argument("--steps", type=_COUNT, required=True, metavar="N", help="outer steps")
-    one.add_argument("--temperature-K", type=_TEMPERATURE, default=300.0, metavar="T", help="at the start")
-    one.add_argument("--seed", type=_SEED, default=0, metavar="N", help="of the starting momenta")
+    one.add_argument("--steps", type=_COUNT, required=True, metavar="N", help="outer steps, from the very start")
+    one.add_argument("--ensemble", choices=("nve", "langevin"), default="nve", help="langevin is NVT (default: nve)")
+    one.add_argument("--temperature-K", type=_TEMPERATURE, default=300.0, metavar="T", help="at the start; of the bath")
+    one.add_argument("--friction-per-ps", type=_number(0, 1e4, "1/ps"), default=1.0, metavar="G", help="(default: 1)")
+    one.add_argument("--seed", type=_SEED, default=0, metavar="N", help="of all randomness")
     one.add_argument("--stride", type=_COUNT, default=1, metavar="N", help="outer steps from frame to frame")
-    one.add_argument("--output", default="run.trajectory", metavar="FILE", help="(default: run.trajectory)")
+    one.add_argument(
+        "--output", default="run.trajectory", metavar="FILE",
+        help="ending in .trajectory, or .xyz .extxyz .traj .h5 .xtc: then FILE is written at the end, from a "
+        "trajectory beside it (default: run.trajectory)",
+    )  # fmt: skip
+    one.add_argument("--restart", action="store_true", help="go on with this run where it was cut off, bit for bit")
+    one.add_argument(
+        "--max-energy-change-meV", type=_number(0, 1e9, "meV"), default=10.0, metavar="E",
+        help="per atom; how far the conserved energy may move (default: 10)",
+    )  # fmt: skip
+    one.add_argument(
+        "--on-drift", choices=("stop", "reduce", "continue"), default="stop",
+        help="when it moves farther; reduce halves the inner steps (default: stop)",
+    )  # fmt: skip
     one.set_defaults(action=_run)
+
+
+def _add_plot(commands: Any) -> None:
+    one = _command(commands, "plot", "a picture of the energy and temperature of a run")
+    one.add_argument("log", help="the .log file that `mlcalc run` wrote")
+    one.add_argument("--output", metavar="FILE", help="(default: the log's name, ending in .png)")
+    one.set_defaults(action=_plot)
+
+
+def _add_convert(commands: Any) -> None:
+    one = _command(commands, "convert", "a trajectory in another format")
+    one.add_argument("trajectory", help="a .trajectory file that `mlcalc run` wrote, whole or cut off")
+    one.add_argument("output", help="ending in .xyz, .extxyz, .traj (ASE), .h5 or .xtc (mdtraj)")
+    one.set_defaults(action=_convert)
 
 
 def _add_train(commands: Any) -> None:
@@ -252,47 +283,57 @@ def _audit(arguments: argparse.Namespace) -> int:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    import torch
-
     from mlcalc.audit.progress import Reporter
-    from mlcalc.engines.native import NativeEngine, maxwell_boltzmann
-    from mlcalc.structure import Structure
-    from mlcalc.trajectory import TrajectoryWriter
+    from mlcalc.simulation.formats import OWN, check_ending, export
+    from mlcalc.simulation.run import SimulationSettings, simulate
+    from mlcalc.trajectory import read_trajectory
 
     n_inner = arguments.n_inner or (8 if arguments.forces == "mts" else 1)
-    timestep = arguments.timestep_fs or 0.5 * n_inner
     if arguments.forces != "mts" and n_inner != 1:
         raise UsageError(f"n-inner: got {n_inner} with --forces {arguments.forces}; it goes with --forces mts only")
-    if arguments.stride > arguments.steps:
-        raise UsageError(f"stride: got {arguments.stride} of {arguments.steps} steps; give at most the number of steps")
-    path = _writable(Path(arguments.output), "output")
-    atoms, _ = _read_structure(arguments.structure)
-    potential = _load(arguments)
-    structure = Structure.from_ase(atoms, device=potential.device, dtype=torch.float64)
-    potential.check_species(structure)
-    momenta = maxwell_boltzmann(structure, arguments.temperature_K, seed=arguments.seed)
-    engine = NativeEngine(
-        potential, structure, forces=arguments.forces, timestep_fs=timestep, n_inner=n_inner, momenta=momenta
+    names = ("steps", "forces", "stride", "ensemble", "temperature_K", "friction_per_ps", "seed", "on_drift")
+    settings = SimulationSettings(
+        **{name: getattr(arguments, name) for name in (*names, "max_energy_change_meV")},
+        timestep_fs=arguments.timestep_fs or 0.5 * n_inner,
+        n_inner=n_inner,
     )
-    provenance = {
-        "potential": potential.name,
-        "fingerprint": potential.fingerprint,
-        "forces": arguments.forces,
-        "timestep_fs": timestep,
-        "n_inner": n_inner,
-        "temperature_K": arguments.temperature_K,
-        "seed": arguments.seed,
-    }
-    frames = 0
+    output = Path(arguments.output)
+    check_ending(output)
+    path = _writable(output.with_suffix(OWN), "output")
+    atoms, _ = _read_structure(arguments.structure)
+    with Reporter() as progress:
+        outcome = simulate(
+            _load(arguments),
+            atoms,
+            settings,
+            path,
+            restart=arguments.restart,
+            progress=lambda done, total, note: progress("dynamics", done, total, note),
+        )
+    for remark in outcome.remarks:
+        print(f"note: {remark}")
+    if output != path:
+        export(read_trajectory(path), output)
+    print(f"{outcome.n_frames} frames over {outcome.time_ps:g} ps in {output}\nlog {path.with_suffix('.log')}")
+    return 0
 
-    def count(_: object) -> None:
-        nonlocal frames
-        progress("dynamics", min(frames * arguments.stride, arguments.steps), arguments.steps)
-        frames += 1
 
-    with Reporter() as progress, TrajectoryWriter(path, structure, provenance) as writer:
-        engine.run(arguments.steps, stride=arguments.stride, writer=writer, on_frame=count)
-    print(f"{frames} frames over {engine.time_ps:g} ps in {path}")
+def _plot(arguments: argparse.Namespace) -> int:
+    from mlcalc.simulation.log import read_log
+    from mlcalc.simulation.plot import plot_log
+
+    path = _writable(Path(arguments.output or Path(arguments.log).with_suffix(".png")), "output")
+    plot_log(read_log(arguments.log), path)
+    print(path)
+    return 0
+
+
+def _convert(arguments: argparse.Namespace) -> int:
+    from mlcalc.simulation.formats import export
+    from mlcalc.trajectory import read_trajectory
+
+    export(read_trajectory(arguments.trajectory), _writable(Path(arguments.output), "output"))
+    print(arguments.output)
     return 0
 
 
@@ -371,7 +412,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return int(arguments.action(arguments))
     except KeyboardInterrupt:
-        print("mlcalc: interrupted; frames written so far are kept", file=sys.stderr)
+        print("mlcalc: interrupted; frames written so far are kept, --restart goes on", file=sys.stderr)
         return 130
     except BrokenPipeError:
         # whoever read our output has gone; keep Python from complaining about it at exit

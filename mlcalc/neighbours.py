@@ -1,7 +1,9 @@
 """Pairs of atoms within a cutoff: vesin behind one function, on CPU and GPU.
 
-Every pair appears twice (i→j and j→i), sorted by centre. There is no limit on the number of neighbours: a limit makes
-the energy jump when the farthest neighbour changes (Fu et al., arXiv 2502.12147, section 4).
+Every pair appears twice (i→j and j→i), sorted by centre, neighbour and shift: sums over the edges within a cutoff are
+the same bits whenever the list was built, so a run that is continued from a frame repeats itself. There is no limit on
+the number of neighbours: a limit makes the energy jump when the farthest neighbour changes (Fu et al., arXiv
+2502.12147, section 4).
 """
 
 from __future__ import annotations
@@ -23,7 +25,7 @@ class Neighbours:
 
     Attributes
     ----------
-    centre, neighbour : (n_edges,), int64, indices i and j; sorted by centre
+    centre, neighbour : (n_edges,), int64, indices i and j; sorted by centre, neighbour, shift
     shift : (n_edges, 3), int64, S: how many lattice vectors lie between i's cell and the image of j
     cutoff : Å; pairs up to cutoff + skin of the positions that made the list are in it
     """
@@ -48,19 +50,10 @@ class Neighbours:
     @cached_property
     def reverse(self) -> Tensor:
         """(n_edges,), int64: for each edge i→j the index of j→i."""
-        low = int(self.shift.min()) if self.n_edges else 0
-        span = int(self.shift.max()) - low + 1 if self.n_edges else 1
-        n = int(self.centre.max()) + 1 if self.n_edges else 1
-
-        def key(i: Tensor, j: Tensor, shift: Tensor) -> Tensor:
-            s = shift - low
-            return (((i * n + j) * span + s[:, 0]) * span + s[:, 1]) * span + s[:, 2]
-
-        # shifts come in opposite pairs, so low = -max and −S has a key as well
-        forward = torch.argsort(key(self.centre, self.neighbour, self.shift))
-        backward = torch.argsort(key(self.neighbour, self.centre, -self.shift))
-        reverse = torch.empty_like(forward)
-        reverse[backward] = forward
+        # the edges are in the order of their own keys, so sorting those of the reversed ones tells where each belongs
+        order = torch.argsort(_keys(self.neighbour, self.centre, -self.shift))
+        reverse = torch.empty_like(order)
+        reverse[order] = torch.arange(len(order), device=order.device)
         return reverse
 
     def vectors(self, structure: Structure) -> Tensor:
@@ -101,7 +94,7 @@ def neighbour_list(structure: Structure, cutoff: float, *, skin: float = 0.0) ->
     if cutoff == 0:
         none = torch.zeros(0, dtype=torch.int64, device=structure.device)
         return Neighbours(none, none, none.reshape(0, 3), cutoff)
-    finder = vesin.NeighborList(cutoff=cutoff + skin, full_list=True, sorted=True)
+    finder = vesin.NeighborList(cutoff=cutoff + skin, full_list=True, sorted=False)
     counts = structure.atoms_per_system.tolist()
     parts, start = [], 0
     for k, count in enumerate(counts):
@@ -114,7 +107,18 @@ def neighbour_list(structure: Structure, cutoff: float, *, skin: float = 0.0) ->
         parts.append((i.long() + start, j.long() + start, shift.long()))
         start += count
     centre, neighbour, shift = (torch.cat(column) for column in zip(*parts, strict=True))
-    return Neighbours(centre, neighbour, shift, cutoff)
+    order = torch.argsort(_keys(centre, neighbour, shift))
+    return Neighbours(centre[order], neighbour[order], shift[order], cutoff)
+
+
+def _keys(i: Tensor, j: Tensor, shift: Tensor) -> Tensor:
+    """(n_edges,), int64, in the order of (i, j, S); shifts must come in opposite pairs."""
+    if not len(i):
+        return i
+    n, most = int(i.max()) + 1, int(shift.max())
+    s = shift + most
+    span = 2 * most + 1
+    return (((i * n + j) * span + s[:, 0]) * span + s[:, 1]) * span + s[:, 2]
 
 
 class NeighbourCache:

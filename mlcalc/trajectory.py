@@ -24,8 +24,9 @@ import mlcalc
 from mlcalc.errors import RunError, UsageError
 from mlcalc.structure import Structure
 
-FORMAT = "mlcalc-trajectory-1"
-_SCALARS = ("time_ps", "potential_energy", "kinetic_energy", "conserved", "power")
+FORMAT = "mlcalc-trajectory-2"
+_SCALARS = ("time_ps", "potential_energy", "kinetic_energy", "heat", "power")
+_CHECKSUM = 4  # bytes
 Array = NDArray[np.float64]
 
 
@@ -39,7 +40,7 @@ class Frame:
     positions : (n_atoms, 3), Å; momenta : (n_atoms, 3), amu·Å/time
     potential_energy : eV, the conservative one; nan where the potential has none
     kinetic_energy : eV
-    conserved : eV, potential + kinetic − heat booked so far
+    heat : eV, what thermostats have brought in so far
     power : eV/ps, Σ v·(f_direct − f_conservative); nan where both forces are not at hand
     """
 
@@ -48,8 +49,13 @@ class Frame:
     momenta: Array
     potential_energy: float
     kinetic_energy: float
-    conserved: float
+    heat: float
     power: float
+
+    @property
+    def conserved(self) -> float:
+        """eV, what the exact dynamics keeps: potential + kinetic − heat."""
+        return self.potential_energy + self.kinetic_energy - self.heat
 
 
 @dataclass(frozen=True)
@@ -73,8 +79,18 @@ class Trajectory:
     momenta: Array
     potential_energy: Array
     kinetic_energy: Array
-    conserved: Array
+    heat: Array
     power: Array
+
+    @property
+    def conserved(self) -> Array:
+        """(n_frames,), eV, see `Frame.conserved`."""
+        return self.potential_energy + self.kinetic_energy - self.heat
+
+    def frame(self, k: int) -> Frame:
+        """Frame number k; −1 is the last."""
+        scalars = {name: float(getattr(self, name)[k]) for name in _SCALARS}
+        return Frame(positions=self.positions[k], momenta=self.momenta[k], **scalars)
 
     @property
     def n_atoms(self) -> int:
@@ -152,6 +168,18 @@ class TrajectoryWriter:
             raise UsageError(f"trajectory: cannot write {self.path} ({error.strerror}); give another place") from error
         self._write(head.encode())
 
+    @classmethod
+    def reopen(cls, path: str | Path) -> TrajectoryWriter:
+        """Go on writing after the last whole frame of a file; a torn one is cut off."""
+        record = read_trajectory(path)
+        writer = cls.__new__(cls)
+        writer.path, writer.n_frames = Path(path), record.n_frames
+        writer._file = open(path, "r+b", buffering=0)  # noqa: SIM115 (closed by close)
+        head = len(writer._file.readline())
+        writer._file.truncate(head + record.n_frames * (_frame_size(record.n_atoms) + _CHECKSUM))
+        writer._file.seek(0, 2)
+        return writer
+
     def append(self, frame: Frame) -> None:
         """Write one frame."""
         scalars = np.array([getattr(frame, name) for name in _SCALARS], dtype="<f8")
@@ -208,14 +236,18 @@ def read_trajectory(path: str | Path) -> Trajectory:
             f"trajectory: {path} is not an {FORMAT} file ({error}); use the program that wrote it"
         ) from None
     n_atoms = len(head["numbers"])
-    size = 8 * (len(_SCALARS) + 6 * n_atoms)
+    size = _frame_size(n_atoms)
     frames: list[Frame] = []
-    for start in range(0, len(body) - size - 3, size + 4):
+    for start in range(0, len(body) - size - _CHECKSUM + 1, size + _CHECKSUM):
         payload = body[start : start + size]
-        if struct.unpack("<I", body[start + size : start + size + 4])[0] != zlib.crc32(payload):
+        if struct.unpack("<I", body[start + size : start + size + _CHECKSUM])[0] != zlib.crc32(payload):
             break
         frames.append(_frame(np.frombuffer(payload, dtype="<f8"), n_atoms))
     return assemble(head, frames)
+
+
+def _frame_size(n_atoms: int) -> int:
+    return 8 * (len(_SCALARS) + 6 * n_atoms)
 
 
 def _frame(values: Array, n_atoms: int) -> Frame:

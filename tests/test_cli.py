@@ -195,7 +195,7 @@ def test_broken_structures(here, tmp_path, capsys, command, name, words):
     ase.io.write(path, broken(name), format="extxyz")
     more = ["--quick"] if command == "audit" else ["--steps", "2"]
     potential = str(here / "small.safetensors")
-    output = ["--output", str(tmp_path / "out")]
+    output = ["--output", str(tmp_path / ("out" if command == "audit" else "out.trajectory"))]
     line = fails(capsys, [command, "--potential", potential, "--structure", str(path), *more, *output])
     assert re.search(words, line), line
 

