@@ -94,7 +94,8 @@ def neighbour_list(structure: Structure, cutoff: float, *, skin: float = 0.0) ->
     if cutoff == 0:
         none = torch.zeros(0, dtype=torch.int64, device=structure.device)
         return Neighbours(none, none, none.reshape(0, 3), cutoff)
-    finder = vesin.NeighborList(cutoff=cutoff + skin, full_list=True, sorted=False)
+    # every pair once, then both ways: quicker than letting vesin list both, since the edges are sorted here anyway
+    finder = vesin.NeighborList(cutoff=cutoff + skin, full_list=False, sorted=False)
     counts = structure.atoms_per_system.tolist()
     parts, start = [], 0
     for k, count in enumerate(counts):
@@ -104,11 +105,13 @@ def neighbour_list(structure: Structure, cutoff: float, *, skin: float = 0.0) ->
             periodic=structure.periodic[k],
             quantities="ijS",
         )
-        parts.append((i.long() + start, j.long() + start, shift.long()))
+        i, j, shift = i.long() + start, j.long() + start, shift.long()
+        parts += [(i, j, shift), (j, i, -shift)]
         start += count
     centre, neighbour, shift = (torch.cat(column) for column in zip(*parts, strict=True))
     order = torch.argsort(_keys(centre, neighbour, shift))
-    return Neighbours(centre[order], neighbour[order], shift[order], cutoff)
+    centre, neighbour, shift = (column.index_select(0, order) for column in (centre, neighbour, shift))
+    return Neighbours(centre, neighbour, shift, cutoff)
 
 
 def _keys(i: Tensor, j: Tensor, shift: Tensor) -> Tensor:

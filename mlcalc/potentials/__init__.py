@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import importlib.metadata
+import io
 import os
+import warnings
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -14,6 +18,13 @@ if TYPE_CHECKING:
 
 #: Potentials that need no weights: files of this folder with a POTENTIAL that takes keyword arguments
 ANALYTIC = ("harmonic", "lennard_jones")
+#: Other people's networks: a file of this folder, which is also the extra that installs their package (setup.cfg) and
+#: stands before the path of a file of theirs ("sevennet:/path") → the weights that come with the package. The file has
+#: a load(name), which returns a Potential in float32 on the CPU
+FAMILIES = {
+    "chgnet": ("chgnet", "chgnet-0.2.0", "chgnet-r2scan"),
+    "sevennet": ("7net-0", "7net-0_22may2024", "7net-l3i5"),
+}
 #: Entry-point group in which other packages offer theirs: name = "package.module:make", called as
 #: make(device=…, dtype=…, **parameters), returning a Potential
 ENTRY_POINTS = "mlcalc.potentials"
@@ -33,8 +44,9 @@ def load(
     Parameters
     ----------
     name : "water" (the default of the bundled ones), "water-painn", "water-pet", "harmonic", "lennard_jones", the name
-        of a potential that another package offers, the path of a .safetensors checkpoint, or an ASE calculator as
-        "ase:package.module:factory?key=value&key=value" (see `mlcalc.potentials.ase_calculator`)
+        of a potential that another package offers, the path of a .safetensors checkpoint, a name in FAMILIES, a file of
+        such a family as "sevennet:path" or "chgnet:path" (which can run code: see `mlcalc.potentials.sevennet`), or an
+        ASE calculator as "ase:package.module:factory?key=value&key=value" (see `mlcalc.potentials.ase_calculator`)
     device : where it shall compute
     dtype : torch.float32 or torch.float64; None keeps the potential's own (float32 for networks)
     parameters : what the potential's constructor takes, e.g. `load("lennard_jones", sigma=3.4)`; checkpoints take none
@@ -42,7 +54,7 @@ def load(
     Raises
     ------
     UsageError
-        if there is no such potential (the message lists the names), device, or parameter.
+        if there is no such potential (the message lists the names), device, or parameter, or its package is missing.
     CheckpointError
         if the file is missing, truncated, foreign, or changed since it was written.
     """
@@ -62,6 +74,11 @@ def load(
             raise UsageError(f"{next(iter(parameters))}: write it into {key!r}, as ?{next(iter(parameters))}=…")
         return from_specification(key)
     offered = {point.name: point for point in importlib.metadata.entry_points(group=ENTRY_POINTS)}
+    family = next((one for one, known in FAMILIES.items() if key in known or key.startswith(f"{one}:")), None)
+    if family is not None:
+        if parameters:
+            raise UsageError(f"{next(iter(parameters))}: potential {key!r} takes no parameters; leave it out")
+        return importlib.import_module(f"mlcalc.potentials.{family}").load(key).to(device=where, dtype=dtype)
     if key in pretrained.NAMES or key.endswith(_SUFFIX) or os.sep in key:
         if parameters:
             raise UsageError(f"{next(iter(parameters))}: the checkpoint {key!r} takes no parameters; leave it out")
@@ -75,7 +92,8 @@ def load(
     if key in offered:
         return _construct(key, offered[key].load(), {"device": where, "dtype": dtype, **parameters})
     raise UsageError(
-        f"potential: got {key!r}; choose one of {', '.join(names())}, or give the path of a .safetensors checkpoint"
+        f"potential: got {key!r}; choose one of {', '.join(names())}, or give the path of a .safetensors checkpoint, "
+        f"or of another family's file as {', '.join(f'{family}:path' for family in FAMILIES)}"
     )
 
 
@@ -84,7 +102,58 @@ def names() -> list[str]:
     from mlcalc.potentials.pretrained import NAMES
 
     others = [point.name for point in importlib.metadata.entry_points(group=ENTRY_POINTS)]
-    return sorted({*NAMES, *ANALYTIC, *others})
+    return sorted({*NAMES, *ANALYTIC, *others}.union(*FAMILIES.values()))
+
+
+def foreign_module(name: str, extra: str) -> Any:
+    """A module of another package, imported without what its import does to torch.
+
+    Raises
+    ------
+    UsageError
+        if it cannot be imported, with the extra of mlcalc that installs it.
+    """
+    from mlcalc.errors import UsageError
+
+    try:
+        with undisturbed():
+            return importlib.import_module(name)
+    except Exception as error:  # a package may refuse its surroundings with any error
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise UsageError(f"potential: {extra} cannot be imported ({reason}); pip install 'mlcalc[{extra}]'") from error
+
+
+@contextlib.contextmanager
+def undisturbed() -> Iterator[None]:
+    """Inside, torch is as after its import; afterwards it is as before, whatever was set inside. Words are dropped.
+
+    Covered are the default dtype and device, determinism, precision of float32 products, grad mode and random numbers.
+    """
+    import torch
+
+    dtype, where, grad = torch.get_default_dtype(), torch.get_default_device(), torch.is_grad_enabled()
+    strict = torch.are_deterministic_algorithms_enabled()
+    lenient = torch.is_deterministic_algorithms_warn_only_enabled()
+    precision = torch.get_float32_matmul_precision()
+    cudnn = torch.backends.cudnn
+    flags = {key: getattr(cudnn, key) for key in ("deterministic", "benchmark")}
+    with torch.random.fork_rng(devices=[]), contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            torch.set_default_dtype(torch.float32)
+            torch.set_grad_enabled(True)
+            if where.type != "cpu":
+                torch.set_default_device("cpu")
+            yield
+        finally:
+            torch.set_default_dtype(dtype)
+            torch.set_grad_enabled(grad)
+            torch.use_deterministic_algorithms(strict, warn_only=lenient)
+            torch.set_float32_matmul_precision(precision)
+            for key, value in flags.items():
+                setattr(cudnn, key, value)
+            if torch.get_default_device() != where:
+                torch.set_default_device(where)
 
 
 def _construct(name: str, factory: Any, parameters: dict[str, Any]) -> Any:
