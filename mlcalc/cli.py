@@ -78,6 +78,7 @@ def parser() -> argparse.ArgumentParser:
     _add_plot(commands)
     _add_convert(commands)
     _add_train(commands)
+    _add_distill(commands)
     card = _command(commands, "card", "print the model card of a checkpoint")
     card.add_argument("checkpoint", help="a .safetensors file")
     card.set_defaults(action=_card)
@@ -195,6 +196,28 @@ def _add_train(commands: Any) -> None:
     one.add_argument("--seed", type=_SEED, default=0, metavar="N")
     one.add_argument("--output", default="mlcalc-training", metavar="DIR", help="(default: mlcalc-training)")
     one.set_defaults(action=_train)
+
+
+def _add_distill(commands: Any) -> None:
+    one = _command(commands, "distill", "make a fast potential for the inner steps of a slow one; call again to resume")
+    one.add_argument("--teacher", dest="potential", required=True, metavar="X", help="a name, a file or ase:…")
+    one.add_argument("--structure", metavar="FILE", help="the system that it is for (default: water box)")
+    one.add_argument(
+        "--temperature-K", "--temperature", type=_TEMPERATURE, nargs="+", default=[300.0], metavar="T",
+        help="one or more; frames are taken at 1.5 times the first as well (default: 300)",
+    )  # fmt: skip
+    one.add_argument("--inner-timestep-fs", type=_TIMESTEP, metavar="DT", help="(default: 0.5 with hydrogen, else 1)")
+    one.add_argument("--cutoff", type=_number(0, 100, "Å"), metavar="R", help="Å, of the student (default: 4.5)")
+    one.add_argument("--frames", type=_COUNT, metavar="N", help="labelled in each round (default: 80)")
+    one.add_argument("--rounds", type=_COUNT, metavar="N", help="at most (default: 5)")
+    one.add_argument("--steps-round", type=_COUNT, metavar="N", help="of training, each round (default: 1500)")
+    one.add_argument("--steps-last", type=_COUNT, metavar="N", help="of the last training (default: 5000)")
+    one.add_argument("--seed", type=_SEED, default=0, metavar="N")
+    one.add_argument("--device", default="cpu", help="of the teacher: cpu, cuda … (default: cpu)")
+    one.add_argument("--dtype", choices=("float32", "float64"), help="of the teacher (default: its own)")
+    one.add_argument("--threads", type=_INNER, metavar="N", help="CPU threads")
+    one.add_argument("--out", "--output", dest="output", required=True, metavar="FILE", help="ending in .safetensors")
+    one.set_defaults(action=_distill, fast=None)
 
 
 def _read_structure(path: str | None) -> tuple[Any, str]:
@@ -371,6 +394,32 @@ def _train(arguments: argparse.Namespace) -> int:
         path = train(arguments.data, keys, arguments.output, settings, progress=show)
     print(summary(read_card(path)))
     print(f"\npotential  {path}\ncard       {path.parent / 'card.json'}")
+    return 0
+
+
+def _distill(arguments: argparse.Namespace) -> int:
+    from mlcalc.audit.progress import Reporter
+    from mlcalc.distillation.run import DistillSettings, distill, summary
+
+    temperatures = tuple(arguments.temperature_K)
+    given = {
+        "inner_timestep_fs": arguments.inner_timestep_fs,
+        "cutoff": arguments.cutoff,
+        "n_frames": arguments.frames,
+        "n_rounds": arguments.rounds,
+        "steps_round": arguments.steps_round,
+        "steps_last": arguments.steps_last,
+    }
+    settings = DistillSettings(
+        temperatures_K=temperatures if len(temperatures) > 1 else (temperatures[0], 1.5 * temperatures[0]),
+        seed=arguments.seed,
+        **{name: value for name, value in given.items() if value is not None},
+    )
+    path = _writable(Path(arguments.output), "out")
+    atoms, _ = _read_structure(arguments.structure)
+    with Reporter() as progress:
+        made = distill(_load(arguments), atoms, path, settings, progress=progress)
+    print(summary(made))
     return 0
 
 

@@ -25,6 +25,7 @@ ORDER = (
     ("diagnostics",),
     ("probes",),
     ("audit",),
+    ("distillation",),
     ("cli",),
     ("__main__",),
 )

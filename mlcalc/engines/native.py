@@ -128,6 +128,11 @@ class NativeEngine:
     def _inner_fs(self) -> float:
         return self.timestep_fs / self.n_inner
 
+    @property
+    def evaluation(self) -> Evaluation:
+        """What the potential gave at the present positions."""
+        return self._now
+
     def resume(self, frame: Frame) -> None:
         """Go back to a recorded frame of a run with these settings: what follows is that run's, bit for bit."""
         positions, momenta = (

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import torch
-from ase.data import chemical_symbols
+from ase.data import atomic_numbers, chemical_symbols
 from torch import Tensor, nn
 
 from mlcalc.errors import UsageError
@@ -16,6 +16,7 @@ from mlcalc.evaluation import Wanted
 from mlcalc.potentials.autodiff import AutodiffPotential, Graph, sum_over
 from mlcalc.potentials.density_network import DensityNetwork
 from mlcalc.potentials.pair_baseline import PairBaseline
+from mlcalc.potentials.potential import check_elements
 from mlcalc.potentials.three_body_baseline import ThreeBodyBaseline
 from mlcalc.structure import Structure
 
@@ -151,13 +152,7 @@ class Network(AutodiffPotential):
         return energies.double() + self.energy_offsets[self.species_index(graph.numbers)].double()
 
     def check_species(self, structure: Structure) -> None:
-        foreign = torch.unique(structure.numbers[self._species_of.to(structure.device)[structure.numbers] < 0]).tolist()
-        if foreign:
-            symbols = ", ".join(chemical_symbols[number] for number in foreign)
-            raise UsageError(
-                f"structure: it holds {symbols}, but potential {self.name!r} knows only {', '.join(self.species)}; "
-                "remove these atoms or load a potential trained for them"
-            )
+        check_elements(structure, self.name, [atomic_numbers[symbol] for symbol in self.species])
 
     def extra_repr(self) -> str:
         return json.dumps(self.hyperparameters, sort_keys=True)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import abc
+from collections.abc import Sequence
 
 import torch
+from ase.data import chemical_symbols
 
 from mlcalc.errors import UsageError
 from mlcalc.evaluation import Evaluation, Wanted
@@ -79,3 +81,20 @@ class Potential(abc.ABC):
             }
             lacks = ", ".join(words[flag] for flag in missing)
             raise UsageError(f"potential {self.name!r} has no {lacks}; choose another potential or other forces")
+
+
+def check_elements(structure: Structure, name: str, known: Sequence[int]) -> None:
+    """Refuse a structure with elements beyond the known atomic numbers of the potential of that name.
+
+    Raises
+    ------
+    UsageError
+        naming both.
+    """
+    strangers = sorted(set(structure.numbers.tolist()) - set(known))
+    if strangers:
+        unknown, understood = (", ".join(chemical_symbols[number] for number in part) for part in (strangers, known))
+        raise UsageError(
+            f"structure: it holds {unknown}, but potential {name!r} knows only {understood}; "
+            "remove these atoms or load a potential trained for them"
+        )

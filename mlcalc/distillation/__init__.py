@@ -1,0 +1,5 @@
+"""A small fast force for a large potential: distilled from it on one system, for the inner steps of its dynamics."""
+
+from mlcalc.distillation.run import Distilled, DistillSettings, distill
+
+__all__ = ["DistillSettings", "Distilled", "distill"]

@@ -1,0 +1,331 @@
+"""From a teacher and a structure to a student that makes the teacher's dynamics cheaper.
+
+1. A first student learns from rattled cells.
+2. Rounds: dynamics with the student inside and the teacher outside, whose evaluations at the outer steps are labels
+   that cost nothing more; the student's error on these fresh frames is noted, then it learns from them too. The rounds
+   end when that error stops falling.
+3. A last, longer training on everything.
+4. What it is good for, by running it: error, asymmetry, cost, and the longest outer step that conserves energy.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import ase
+import numpy as np
+import torch
+from ase.data import chemical_symbols
+
+from mlcalc.distillation.examination import Examination, examine, force_error
+from mlcalc.distillation.sampling import dynamics_frames, rattled_frames, read_frames, write_frames
+from mlcalc.errors import UsageError
+from mlcalc.evaluation import Wanted
+from mlcalc.neighbours import neighbour_list
+from mlcalc.potentials.checkpoint import save_checkpoint
+from mlcalc.potentials.network import Network
+from mlcalc.potentials.potential import Potential
+from mlcalc.structure import Structure
+from mlcalc.training.data import Frame
+from mlcalc.training.losses import Weights
+from mlcalc.training.run import TrainingSettings, build_network
+from mlcalc.training.trainer import Stage, Trainer
+
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True)
+class DistillSettings:
+    """How to distil.
+
+    Attributes
+    ----------
+    temperatures_K : of the dynamics; the first is the one that the student is made for
+    inner_timestep_fs : of the student in multiple time stepping; None for 0.5 fs with hydrogen, else 1 fs
+    n_first : rattled frames of the first round
+    n_frames : of each later round; n_rounds : at most so many of these
+    stop_at : rounds end when the error on fresh frames is above this fraction of what it was a round before
+    steps_round, steps_last : optimiser steps of each round and of the last training
+    cutoff : Å, of the student
+    ladder_ps : ps, of each run that tells how long the outer step may be
+    sizes : of the student, see `TrainingSettings`
+    """
+
+    temperatures_K: tuple[float, ...] = (300.0, 450.0)
+    inner_timestep_fs: float | None = None
+    n_first: int = 40
+    n_frames: int = 80
+    n_rounds: int = 5
+    stop_at: float = 0.9
+    steps_round: int = 1500
+    steps_last: int = 5000
+    cutoff: float = 4.5
+    ladder_ps: float = 0.5
+    seed: int = 0
+    sizes: tuple[tuple[str, int], ...] = (("channels", 32), ("n_layers", 2), ("hidden", 64))
+
+    def __post_init__(self) -> None:
+        if not self.temperatures_K or not all(0 < t <= 1e5 for t in self.temperatures_K):
+            raise UsageError(f"temperatures_K: got {self.temperatures_K}; give one or more from above 0 to 1e5 K")
+        for name in ("n_first", "n_frames"):
+            if getattr(self, name) < 10:
+                raise UsageError(f"{name}: got {getattr(self, name)}; give 10 frames or more")
+
+
+@dataclass(frozen=True)
+class Distilled:
+    """What came of it.
+
+    Attributes
+    ----------
+    path : of the student's checkpoint
+    fresh_errors : meV/Å, root mean square of the student's force on frames of each round before it learnt from them
+    n_frames : labelled by the teacher in all
+    examination : what the student is good for
+    """
+
+    path: Path
+    fresh_errors: tuple[float, ...]
+    n_frames: int
+    examination: Examination
+
+
+def distill(
+    teacher: Potential,
+    atoms: ase.Atoms,
+    path: str | Path,
+    settings: DistillSettings | None = None,
+    *,
+    progress: Progress | None = None,
+) -> Distilled:
+    """Distil a student with direct forces; goes on where an earlier call with the same arguments was cut off.
+
+    Parameters
+    ----------
+    teacher : with an energy and conservative forces
+    atoms : the system that the student is for
+    path : of the checkpoint to write, ending in .safetensors; a folder beside it keeps frames and training states
+
+    Raises
+    ------
+    UsageError
+        for unusable settings, or a teacher that does not know the elements.
+    """
+    path = Path(path)
+    if path.suffix != ".safetensors":
+        raise UsageError(f"path: got {path}; let the name of the student end in .safetensors")
+    teacher.check_wanted(Wanted.ENERGY | Wanted.CONSERVATIVE)
+    structure = Structure.from_ase(atoms, device=teacher.device, dtype=torch.float64)
+    teacher.check_species(structure)
+    return _Distillation(teacher, structure, path, settings or DistillSettings(), progress or _silent).run()
+
+
+def summary(made: Distilled) -> str:
+    """What a user wants to know, in a few lines of at most 80 columns."""
+    found = made.examination
+    costs = f"{found.teacher_ms:.3g} and {found.student_ms:.3g} ms"
+    fresh = ", ".join(f"{error:.0f}" for error in made.fresh_errors)
+    lines = [
+        f"{made.n_frames} frames labelled; force error on fresh ones, round by round: {fresh} meV/Å",
+        f"force error on frames left out    {found.force_error:.3g} meV/Å",
+        f"Jacobian asymmetry λ              {found.asymmetry:.2g} ± {found.asymmetry_error:.1g}",
+        f"teacher over student, cost        {found.cost_ratio:.1f} ({costs})",
+        "",
+        "inner steps   outer step, fs   drift, meV/atom/ps",
+    ]
+    for rung in found.rungs:
+        drift = f"{rung.drift:8.3f} ± {rung.drift_error:.3f}" if np.isfinite(rung.drift) else "flew apart"
+        lines.append(
+            f"{rung.n_inner:>11}   {rung.outer_timestep_fs:>14g}   {drift}{'' if rung.stable else '   not stable'}"
+        )
+    lines.append("")
+    if found.n_inner:
+        lines.append(f"Use it with --n-inner {found.n_inner}: {found.speed_up:.1f} times as fast as the teacher alone.")
+        lines.append(f"mlcalc run --fast {made.path.name} --slow TEACHER --n-inner {found.n_inner} …")
+    else:
+        lines.append("No outer step conserves energy: give it more rounds, frames or steps.")
+    return "\n".join(lines)
+
+
+def _silent(stage: str, done: int, total: int) -> None:
+    pass
+
+
+@dataclass
+class _Distillation:
+    teacher: Potential
+    structure: Structure
+    path: Path
+    settings: DistillSettings
+    progress: Progress
+    training: list[Frame] = field(default_factory=list)
+    validation: list[Frame] = field(default_factory=list)
+
+    def run(self) -> Distilled:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._same_run()
+        settings = self.settings
+        self._add(self._frames(0, None))
+        student = self._train(self._new(), 0, settings.steps_round, 1e-3)
+        errors: list[float] = []
+        for k in range(1, settings.n_rounds + 1):
+            fresh = self._frames(k, student)
+            errors.append(force_error(student, fresh))
+            self._add(fresh)
+            if len(errors) > 1 and errors[-1] > settings.stop_at * errors[-2]:
+                break
+            student = self._train(student, k, settings.steps_round, 1e-3)
+        student = self._train(student, settings.n_rounds + 1, settings.steps_last, 1e-3)
+        student.name = self.path.stem
+        found = examine(
+            student,
+            self.teacher,
+            self.structure,
+            self.validation,
+            temperature_K=settings.temperatures_K[0],
+            inner_timestep_fs=self.inner_timestep_fs,
+            ladder_ps=settings.ladder_ps,
+            progress=self.progress,
+        )
+        n_frames = len(self.training) + len(self.validation)
+        save_checkpoint(self.path, student, self._card(errors, n_frames, found))
+        return Distilled(self.path, tuple(errors), n_frames, found)
+
+    @property
+    def folder(self) -> Path:
+        return self.path.with_suffix(".distillation")
+
+    @property
+    def inner_timestep_fs(self) -> float:
+        with_hydrogen = bool((self.structure.numbers == 1).any())
+        return self.settings.inner_timestep_fs or (0.5 if with_hydrogen else 1.0)
+
+    def _same_run(self) -> None:
+        """Refuse a folder that another run has left."""
+        mine = {"teacher": self.teacher.fingerprint, "settings": json.loads(json.dumps(asdict(self.settings)))}
+        mine["numbers"] = self.structure.numbers.tolist()
+        note = self.folder / "settings.json"
+        if note.exists() and json.loads(note.read_text()) != mine:
+            raise UsageError(
+                f"path: {self.folder} holds a run with another teacher, structure or settings; remove it, or give "
+                "another name"
+            )
+        note.write_text(json.dumps(mine))
+
+    def _new(self) -> Network:
+        short = _first_shell(self.structure)
+        settings = TrainingSettings(
+            form="NC",
+            cutoff=self.settings.cutoff,
+            three_body_cutoff=short if len(self.structure.numbers.unique()) <= 4 else 0.0,
+            density_cutoff=min(short + 0.6, self.settings.cutoff),
+            seed=self.settings.seed,
+            sizes=self.settings.sizes,
+        )
+        return build_network(settings, self.training)
+
+    def _frames(self, number: int, student: Network | None) -> list[Frame]:
+        """The frames of a round, from its file where there is one."""
+        path = self.folder / f"frames-{number}.safetensors"
+        if not path.exists():
+            made = self._sample(number, student)
+            if len(made) < 10:
+                raise UsageError(
+                    f"structure: round {number} gave {len(made)} usable frames; relax it with the teacher first, or "
+                    "lower the temperatures"
+                )
+            write_frames(path, made)
+        return read_frames(path, self.structure, self.settings.cutoff)
+
+    def _sample(self, number: int, student: Network | None) -> list[Frame]:
+        settings = self.settings
+
+        def count(done: int, total: int) -> None:
+            self.progress(f"frames, round {number}", done, total)
+
+        if student is None:
+            generator = torch.Generator().manual_seed(settings.seed)
+            return rattled_frames(
+                self.teacher,
+                self.structure,
+                settings.cutoff,
+                n_frames=settings.n_first,
+                generator=generator,
+                progress=count,
+            )
+        # go on from frames of the round before, which the student has seen, with the last temperature in turn
+        generator = torch.Generator().manual_seed(1000 * settings.seed + number)
+        picked = torch.randint(0, len(self.training), (len(settings.temperatures_K),), generator=generator).tolist()
+        if number == 1:
+            begin = [self.structure] * len(picked)
+        else:
+            begin = [self.training[-1 - k % settings.n_frames].structure.to(device=self.teacher.device) for k in picked]
+        frames, _ = dynamics_frames(
+            self.teacher,
+            student,
+            list(zip(begin, settings.temperatures_K, strict=True)),
+            n_frames=settings.n_frames,
+            inner_timestep_fs=self.inner_timestep_fs,
+            n_inner=2 if number == 1 else 6,
+            seed=1000 * settings.seed + number,
+            progress=count,
+        )
+        return frames
+
+    def _add(self, frames: list[Frame]) -> None:
+        """Every tenth frame is left out of training."""
+        self.validation += frames[::10]
+        self.training += [one for k, one in enumerate(frames) if k % 10]
+
+    def _train(self, student: Network, number: int, n_steps: int, rate: float) -> Network:
+        name = "last training" if number > self.settings.n_rounds else f"training, round {number}"
+        stage = Stage(name, n_steps, rate, Weights(direct=1.0, energy=0.01), final_fraction=0.01)
+        trainer = Trainer(
+            student.requires_grad_(True),
+            self.training,
+            self.validation,
+            [stage],
+            self.folder / f"training-{number}",
+            seed=self.settings.seed + number,
+        )
+        return trainer.run(lambda stage, done, total, _: self.progress(stage, done, total)).requires_grad_(False)
+
+    def _card(self, errors: list[float], n_frames: int, found: Examination) -> dict[str, Any]:
+        return {
+            "made_by": "distillation",
+            "teacher": {"name": self.teacher.name, "fingerprint": self.teacher.fingerprint},
+            "structure": {
+                "formula": _formula(self.structure),
+                "atoms": self.structure.n_atoms,
+            },
+            "settings": asdict(self.settings),
+            "frames": n_frames,
+            "fresh_errors_meV_per_A": errors,
+            "examination": found.as_dict(),
+            "validation_errors": {"direct": found.force_error},
+            "validation_units": "meV/Å, against the teacher",
+            "torch": torch.__version__,
+        }
+
+
+def _first_shell(structure: Structure) -> float:
+    """A little beyond the nearest neighbours, Å: 1.15 times the median distance to the nearest atom, from 2.6 to 3.6.
+
+    2.6 is what suits water: the next molecule's hydrogen is 1.8 Å from an oxygen.
+    """
+    edges = neighbour_list(structure, 4.0)
+    if not edges.n_edges:
+        return 2.6
+    distance = torch.linalg.vector_norm(edges.vectors(structure), dim=1)
+    nearest = torch.full((structure.n_atoms,), torch.inf, dtype=distance.dtype, device=distance.device)
+    nearest.scatter_reduce_(0, edges.centre, distance, "amin")
+    return float(np.clip(1.15 * float(nearest.median()), 2.6, 3.6))
+
+
+def _formula(structure: Structure) -> str:
+    numbers, counts = structure.numbers.unique(return_counts=True)
+    return "".join(f"{chemical_symbols[n]}{c}" for n, c in zip(numbers.tolist(), counts.tolist(), strict=True))

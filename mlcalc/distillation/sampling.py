@@ -1,0 +1,169 @@
+"""Labelled frames from a teacher: rattled cells first, then dynamics that the student already makes cheap."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from mlcalc.engines.native import NativeEngine, maxwell_boltzmann
+from mlcalc.errors import RunError
+from mlcalc.evaluation import Evaluation, Wanted, required
+from mlcalc.integrators.langevin import Langevin
+from mlcalc.neighbours import neighbour_list
+from mlcalc.potentials.potential import Potential
+from mlcalc.potentials.two_potentials import TwoPotentials
+from mlcalc.structure import Structure
+from mlcalc.training.data import Frame
+from mlcalc.trajectory import Frame as Record
+
+Progress = Callable[[int, int], None]
+
+_RATTLES = (0.02, 0.05, 0.1)  # Å, in turn
+_STRAIN = 0.015  # root mean square of the elements of a random strain
+_WILD = 30.0  # eV/Å; a frame with a greater force is a collision that no dynamics at the wanted temperatures meets
+_FRICTION_PER_PS = 5.0
+
+
+def strained(structure: Structure, generator: torch.Generator, size: float = _STRAIN) -> Structure:
+    """The structure under a random symmetric strain along its periodic directions; unchanged where it has none."""
+    if not bool(structure.periodic.all()):
+        return structure
+    strain = size * torch.randn(3, 3, generator=generator, dtype=torch.float64)
+    deform = (torch.eye(3, dtype=torch.float64) + (strain + strain.T) / 2).to(structure.positions)
+    return Structure(
+        structure.positions @ deform,
+        structure.numbers,
+        structure.cell @ deform,
+        structure.periodic,
+        structure.masses,
+        structure.system,
+    )
+
+
+def label(teacher: Potential, structure: Structure) -> Evaluation:
+    """The teacher's energy and conservative force."""
+    neighbours = neighbour_list(structure, teacher.cutoff)
+    return teacher.evaluate(structure, neighbours, Wanted.ENERGY | Wanted.CONSERVATIVE)
+
+
+def frame(structure: Structure, evaluation: Evaluation, cutoff: float) -> Frame:
+    """A training frame on the CPU; cutoff in Å, the student's."""
+    here = structure.to(device="cpu", dtype=torch.float64)
+    energy, force = (required(evaluation, key).double().cpu() for key in ("energy", "conservative_force"))
+    return Frame(here, neighbour_list(here, cutoff), energy.sum(), force, None)
+
+
+def rattled_frames(
+    teacher: Potential,
+    structure: Structure,
+    cutoff: float,
+    *,
+    n_frames: int,
+    generator: torch.Generator,
+    progress: Progress,
+) -> list[Frame]:
+    """Random displacements, every second in a strained cell; one evaluation of the teacher each."""
+    frames: list[Frame] = []
+    for k in range(n_frames):
+        cell = strained(structure, generator) if k % 2 else structure
+        noise = torch.randn(cell.positions.shape, generator=generator, dtype=torch.float64).to(cell.positions)
+        moved = cell.at(cell.positions + _RATTLES[k % len(_RATTLES)] * noise)
+        frames.append(frame(moved, label(teacher, moved), cutoff))
+        progress(k + 1, n_frames)
+    return frames
+
+
+def dynamics_frames(
+    teacher: Potential,
+    student: Potential,
+    starts: Sequence[tuple[Structure, float]],
+    *,
+    n_frames: int,
+    inner_timestep_fs: float,
+    n_inner: int,
+    seed: int,
+    progress: Progress,
+) -> tuple[list[Frame], list[Structure]]:
+    """Langevin dynamics with the student inside and the teacher outside, whose evaluations are the labels.
+
+    Parameters
+    ----------
+    starts : (structure, temperature in K), each gets an equal share of the frames
+    n_frames : how many, one an outer step
+
+    Returns
+    -------
+    the frames (fewer where a run flew apart: a young student may), and where each run ended
+    """
+    pair = TwoPotentials(student, teacher)
+    frames: list[Frame] = []
+    ends: list[Structure] = []
+    share = -(-n_frames // len(starts))
+    for k, (structure, temperature) in enumerate(starts):
+        engine = NativeEngine(
+            pair,
+            structure,
+            forces="mts",
+            timestep_fs=n_inner * inner_timestep_fs,
+            n_inner=n_inner,
+            momenta=maxwell_boltzmann(structure, temperature, seed=1000 * seed + k),
+            thermostat=Langevin(temperature, _FRICTION_PER_PS, seed=1000 * seed + k),
+            max_temperature_K=5 * temperature + 500,
+        )
+        end = structure
+
+        def keep(record: Record, engine: NativeEngine = engine, structure: Structure = structure) -> None:
+            nonlocal end
+            here = structure.at(torch.as_tensor(record.positions, device=structure.device))
+            if bool(required(engine.evaluation, "conservative_force").abs().max() < _WILD):
+                frames.append(frame(here, engine.evaluation, student.cutoff))
+                end = here
+            progress(min(len(frames), n_frames), n_frames)
+
+        try:
+            engine.advance(share, keep, first=False)
+        except RunError:
+            end = structure  # where it began was sane
+        ends.append(end)
+    return frames, ends
+
+
+def write_frames(path: Path, frames: Sequence[Frame]) -> None:
+    """Keep labelled frames in one file, whole or not at all."""
+    tensors: dict[str, Tensor] = {}
+    for k, one in enumerate(frames):
+        parts = {"positions": one.structure.positions, "cell": one.structure.cell, "force": one.force}
+        for name, value in {**parts, "energy": one.energy.reshape(1)}.items():
+            tensors[f"{k:06d}.{name}"] = value.contiguous().clone()
+    partial = path.with_suffix(".partial")
+    save_file(tensors, str(partial), {"n_frames": str(len(frames))})
+    os.replace(partial, path)
+
+
+def read_frames(path: Path, structure: Structure, cutoff: float) -> list[Frame]:
+    """Frames of one structure's atoms that `write_frames` kept; cutoff in Å, the student's.
+
+    Raises
+    ------
+    RunError
+        if the file is damaged.
+    """
+    here = structure.to(device="cpu", dtype=torch.float64)
+    frames = []
+    try:
+        with safe_open(str(path), framework="pt") as file:
+            for k in range(int(file.metadata()["n_frames"])):
+                positions, cell, force, energy = (
+                    file.get_tensor(f"{k:06d}.{name}") for name in ("positions", "cell", "force", "energy")
+                )
+                placed = Structure(positions, here.numbers, cell, here.periodic, here.masses, here.system)
+                frames.append(Frame(placed, neighbour_list(placed, cutoff), energy[0], force, None))
+    except (SafetensorError, KeyError, OSError) as error:
+        raise RunError(f"distillation: {path} is damaged ({error}); remove it and run the command again") from error
+    return frames
