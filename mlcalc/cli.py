@@ -131,7 +131,10 @@ def _add_audit(commands: Any, default: Any) -> None:
 def _add_run(commands: Any) -> None:
     one = _command(commands, "run", "molecular dynamics, at constant energy or in a bath")
     _add_potential(one)
-    one.add_argument("--forces", choices=("mts", "conservative", "direct"), default="mts", help="(default: mts)")
+    one.add_argument(
+        "--forces", choices=("mts", "conservative", "direct"),
+        help="(default: mts where the potential has both forces, else the one that it has)",
+    )  # fmt: skip
     one.add_argument("--timestep-fs", type=_TIMESTEP, metavar="DT", help="OUTER step (default: 0.5 × inner steps)")
     one.add_argument("--n-inner", type=_INNER, metavar="M", help="inner steps in an outer one (default: 8 with mts)")
     one.add_argument("--steps", type=_COUNT, required=True, metavar="N", help="outer steps, from the very start")
@@ -190,6 +193,10 @@ def _add_train(commands: Any) -> None:
     one.add_argument("--steps-direct", type=_STEPS, metavar="N", help="first stage: direct forces")
     one.add_argument("--steps-conservative", type=_STEPS, metavar="N", help="second stage: energy and its gradient")
     one.add_argument("--steps-joint", type=_STEPS, metavar="N", help="third stage: both forces agree better")
+    weight = _number(0, 1e6, "", inclusive=True)
+    one.add_argument(
+        "--joint-alignment", type=weight, metavar="W", help="how much agreement counts there (default: 10)"
+    )
     one.add_argument("--steps-align", type=_STEPS, metavar="N", help="last stage: they agree in its own dynamics")
     one.add_argument("--own-frames", type=_COUNT, metavar="N", help="of its own dynamics, for the last stage")
     one.add_argument("--validation-frames", type=_COUNT, metavar="N", help="left out of training")
@@ -311,22 +318,25 @@ def _run(arguments: argparse.Namespace) -> int:
     from mlcalc.simulation.run import SimulationSettings, simulate
     from mlcalc.trajectory import read_trajectory
 
-    n_inner = arguments.n_inner or (8 if arguments.forces == "mts" else 1)
-    if arguments.forces != "mts" and n_inner != 1:
-        raise UsageError(f"n-inner: got {n_inner} with --forces {arguments.forces}; it goes with --forces mts only")
-    names = ("steps", "forces", "stride", "ensemble", "temperature_K", "friction_per_ps", "seed", "on_drift")
-    settings = SimulationSettings(
-        **{name: getattr(arguments, name) for name in (*names, "max_energy_change_meV")},
-        timestep_fs=arguments.timestep_fs or 0.5 * n_inner,
-        n_inner=n_inner,
-    )
     output = Path(arguments.output)
     check_ending(output)
     path = _writable(output.with_suffix(OWN), "output")
     atoms, _ = _read_structure(arguments.structure)
+    potential = _load(arguments)
+    forces = arguments.forces or _usual_forces(potential)
+    n_inner = arguments.n_inner or (8 if forces == "mts" else 1)
+    if forces != "mts" and n_inner != 1:
+        raise UsageError(f"n-inner: got {n_inner} with {forces} forces; it goes with --forces mts only")
+    names = ("steps", "stride", "ensemble", "temperature_K", "friction_per_ps", "seed", "on_drift")
+    settings = SimulationSettings(
+        **{name: getattr(arguments, name) for name in (*names, "max_energy_change_meV")},
+        forces=forces,
+        timestep_fs=arguments.timestep_fs or 0.5 * n_inner,
+        n_inner=n_inner,
+    )
     with Reporter() as progress:
         outcome = simulate(
-            _load(arguments),
+            potential,
             atoms,
             settings,
             path,
@@ -339,6 +349,13 @@ def _run(arguments: argparse.Namespace) -> int:
         export(read_trajectory(path), output)
     print(f"{outcome.n_frames} frames over {outcome.time_ps:g} ps in {output}\nlog {path.with_suffix('.log')}")
     return 0
+
+
+def _usual_forces(potential: Any) -> str:
+    from mlcalc.evaluation import Wanted
+
+    conservative, direct = potential.provides & Wanted.CONSERVATIVE, potential.provides & Wanted.DIRECT
+    return "mts" if conservative and direct else "conservative" if conservative else "direct"
 
 
 def _plot(arguments: argparse.Namespace) -> int:
@@ -375,6 +392,7 @@ def _train(arguments: argparse.Namespace) -> int:
         "cutoff": arguments.cutoff,
         "three_body_cutoff": arguments.three_body_cutoff,
         "density_cutoff": arguments.density_cutoff,
+        "joint_alignment": arguments.joint_alignment,
         "initial": arguments.initial,
         "learning_rate": arguments.learning_rate,
         "steps_direct": arguments.steps_direct,

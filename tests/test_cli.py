@@ -126,6 +126,17 @@ def test_run_writes_a_trajectory(here, tmp_path, capsys):
     assert "exists" in fails(capsys, ["run", *arguments])
 
 
+def test_run_takes_the_forces_that_there_are(tmp_path, capsys):
+    ase.io.write(tmp_path / "copper.xyz", bulk("Cu", cubic=True))
+    where = ["--potential", "ase:ase.calculators.emt:EMT", "--structure", str(tmp_path / "copper.xyz")]
+    path = tmp_path / "a.trajectory"
+    assert cli.main(["run", *where, "--steps", "2", "--output", str(path)]) == 0
+    assert read_trajectory(path).provenance["forces"] == "conservative"
+    line = fails(capsys, ["run", *where, "--steps", "2", "--n-inner", "4", "--output", str(tmp_path / "b.trajectory")])
+    assert "it goes with --forces mts only" in line
+    assert not (tmp_path / "b.trajectory").exists()
+
+
 def test_run_with_two_potentials(here, tmp_path, capsys):
     """An ASE calculator inside, the network outside; the trajectory says which they were."""
     path = tmp_path / "two.trajectory"
@@ -264,7 +275,7 @@ def test_a_run_that_explodes(here, tmp_path, capsys):
     ],
 )
 def test_bad_arguments_of_run(here, tmp_path, capsys, arguments, words):
-    output = ["--output", str(tmp_path / "x")]
+    output = ["--output", str(tmp_path / "x.trajectory")]
     assert words in fails(capsys, ["run", *inputs(here), "--steps", "2", *output, *arguments])
 
 

@@ -18,6 +18,7 @@ from mlcalc.potentials.checkpoint import read_card
 
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = ("README.md", "CONTRIBUTING.md")
+PACKAGES = {"sevennet": "sevenn", "chgnet": "chgnet"}
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 
 
@@ -49,6 +50,9 @@ def test_python_of_the_readme(number, tmp_path):
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
 def test_examples(path, tmp_path):
+    for extra in re.findall(r"mlcalc\[([a-z,]+)\]", path.read_text(encoding="utf-8")):
+        for family in extra.split(","):
+            pytest.importorskip(PACKAGES[family], reason=f"missing: {family} (pip install 'mlcalc[{family}]')")
     assert run([str(path)], tmp_path)
 
 

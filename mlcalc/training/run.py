@@ -65,6 +65,8 @@ class TrainingSettings:
     n_validation : frames left out of training
     n_own_frames : frames of the potential's own dynamics in the alignment stage, five instants each
     learning_rate : of the first stage, its peak; later stages have fixed fractions of it
+    joint_alignment : weight of the agreement of the two forces in the joint stage, where each force's own label weighs
+        1; more agreement costs accuracy
     initial : name or file of a potential to start from (see `warm_start`), e.g. for fine-tuning; None to start afresh
     sizes : further arguments of the architecture, e.g. (("channels", 64),)
     """
@@ -82,6 +84,7 @@ class TrainingSettings:
     n_own_frames: int = 400
     seed: int = 0
     learning_rate: float = 1e-3
+    joint_alignment: float = 10.0
     initial: str | None = None
     sizes: tuple[tuple[str, int], ...] = ()
 
@@ -93,6 +96,8 @@ class TrainingSettings:
         for name in ("steps_direct", "steps_conservative", "steps_joint", "steps_alignment"):
             if getattr(self, name) < 0:
                 raise UsageError(f"{name}: got {getattr(self, name)}; give a number of steps, 0 or more")
+        if not 0 <= self.joint_alignment < math.inf:
+            raise UsageError(f"joint_alignment: got {self.joint_alignment}; give a weight, 0 or more")
         if not 0 < self.learning_rate <= 1:
             raise UsageError(f"learning_rate: got {self.learning_rate}; give a number above 0 to 1, such as 1e-3")
 
@@ -159,7 +164,13 @@ def _conservative_stages(settings: TrainingSettings, *, virial: bool) -> list[St
         return [Stage("conservative", settings.steps_conservative, rate, weights, final_fraction=0.01)]
     return [
         Stage("conservative", settings.steps_conservative, rate, weights, final_fraction=0.5),
-        Stage("joint", settings.steps_joint, 0.6 * rate, replace(weights, alignment=10.0), final_fraction=0.01),
+        Stage(
+            "joint",
+            settings.steps_joint,
+            0.6 * rate,
+            replace(weights, alignment=settings.joint_alignment),
+            final_fraction=0.01,
+        ),
     ]
 
 
