@@ -1,9 +1,9 @@
 """What a distilled student gains: the teacher alone against multiple time steps with the student inside.
 
-    python benchmarks/distilled.py --slow 7net-0 --fast student.safetensors --structure si.cif --n-inner 8 --picoseconds 1
+    python benchmarks/distilled.py --slow 7net-0 --fast student.safetensors --structure si.cif --n-inner 8
 
-Both run at constant energy from the same equilibrated start with the same inner timestep; speed is measured side by side, a
-stretch of either in turn. It asserts nothing.
+Both run at constant energy from the same equilibrated start with the same inner timestep; speed is measured side by
+side, a stretch of either in turn. It asserts nothing.
 """
 
 from __future__ import annotations
