@@ -17,17 +17,22 @@ _HOMES = {
     "AseCalculator": "mlcalc.potentials.ase_calculator",
     "AuditResult": "mlcalc.audit.result",
     "AuditSettings": "mlcalc.audit.settings",
+    "DistillSettings": "mlcalc.distillation.run",
     "Evaluation": "mlcalc.evaluation",
+    "Langevin": "mlcalc.integrators.langevin",
     "MLCalculator": "mlcalc.engines.ase",
     "MTSVelocityVerlet": "mlcalc.engines.ase_dynamics",
     "NativeEngine": "mlcalc.engines.native",
+    "SimulationSettings": "mlcalc.simulation.run",
     "Structure": "mlcalc.structure",
     "TwoPotentials": "mlcalc.potentials.two_potentials",
     "Wanted": "mlcalc.evaluation",
+    "distill": "mlcalc.distillation.run",
     "load": "mlcalc.potentials",
     "maxwell_boltzmann": "mlcalc.engines.native",
     "neighbour_list": "mlcalc.neighbours",
     "read_trajectory": "mlcalc.trajectory",
+    "simulate": "mlcalc.simulation.run",
     "water_box": "mlcalc.potentials.pretrained",
 }
 
@@ -36,17 +41,22 @@ __all__ = ["__version__", "audit", *sorted(_HOMES)]
 if TYPE_CHECKING:
     from mlcalc.audit.result import AuditResult as AuditResult
     from mlcalc.audit.settings import AuditSettings as AuditSettings
+    from mlcalc.distillation.run import DistillSettings as DistillSettings
+    from mlcalc.distillation.run import distill as distill
     from mlcalc.engines.ase import MLCalculator as MLCalculator
     from mlcalc.engines.ase_dynamics import MTSVelocityVerlet as MTSVelocityVerlet
     from mlcalc.engines.native import NativeEngine as NativeEngine
     from mlcalc.engines.native import maxwell_boltzmann as maxwell_boltzmann
     from mlcalc.evaluation import Evaluation as Evaluation
     from mlcalc.evaluation import Wanted as Wanted
+    from mlcalc.integrators.langevin import Langevin as Langevin
     from mlcalc.neighbours import neighbour_list as neighbour_list
     from mlcalc.potentials import load as load
     from mlcalc.potentials.ase_calculator import AseCalculator as AseCalculator
     from mlcalc.potentials.pretrained import water_box as water_box
     from mlcalc.potentials.two_potentials import TwoPotentials as TwoPotentials
+    from mlcalc.simulation.run import SimulationSettings as SimulationSettings
+    from mlcalc.simulation.run import simulate as simulate
     from mlcalc.structure import Structure as Structure
     from mlcalc.trajectory import read_trajectory as read_trajectory
 

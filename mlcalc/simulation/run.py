@@ -187,16 +187,30 @@ class _Run:
             self.path.unlink()
             return self.start()
         last = record.frame(-1)
-        known = read_log(self.log_path) if self.log_path.exists() else []
-        self.lines = [line for line in known if line.time_ps <= last.time_ps]
+        self.lines = self._lines_of(record)
         for k, line in enumerate(self.lines):
             if k and line.n_inner != self.lines[k - 1].n_inner:
                 self._count_from(self.lines[k - 1].time_ps, self.lines[k - 1].conserved_eV)
             self.guard.moved(line.time_ps, line.conserved_eV)
-        self.n_inner = self.lines[-1].n_inner if self.lines else self.settings.n_inner
+        self.n_inner = self.lines[-1].n_inner
         self.engine = self._engine()
         self.engine.resume(last)
         self.writer, self.fresh = TrajectoryWriter.reopen(self.path), False
+
+    def _lines_of(self, record: Trajectory) -> list[Line]:
+        """The log of the frames, whatever a crash has left of it; it alone knows where n_inner was reduced."""
+        known = read_log(self.log_path) if self.log_path.exists() else []
+        used = {line.time_ps: line.n_inner for line in known}
+        lines, n_inner = [], self.settings.n_inner
+        for k in range(record.n_frames):
+            frame = record.frame(k)
+            n_inner = used.get(frame.time_ps, n_inner)
+            lines.append(self._line(frame, n_inner))
+        return lines
+
+    def _line(self, frame: Frame, n_inner: int) -> Line:
+        temperature = self.engine.temperature(frame.kinetic_energy)
+        return Line(frame.time_ps, n_inner, temperature, frame.potential_energy, frame.kinetic_energy, frame.conserved)
 
     def _check_same(self, record: Trajectory) -> None:
         """Refuse to go on with anything but the same run, which may only become longer."""
@@ -235,13 +249,12 @@ class _Run:
 
     def _frame(self, frame: Frame) -> None:
         self.writer.append(frame)
-        temperature = self.engine.temperature(frame.kinetic_energy)
-        energies = frame.potential_energy, frame.kinetic_energy, frame.conserved
-        self.log.append(Line(frame.time_ps, self.n_inner, temperature, *energies))
+        line = self._line(frame, self.n_inner)
+        self.log.append(line)
         if self.progress is not None:
             took, since = time.perf_counter() - self.began[0], frame.time_ps - self.began[1]
             speed = f"{86.4 * since / took:.3g} ns/day, " if since else ""
-            self.progress(frame.time_ps, self._end_ps, f"{speed}{temperature:.0f} K")
+            self.progress(frame.time_ps, self._end_ps, f"{speed}{line.temperature_K:.0f} K")
         moved = self.guard.moved(frame.time_ps, frame.conserved)
         if moved > self.settings.max_energy_change_meV and self.settings.on_drift != "continue":
             raise _Drifted(moved)

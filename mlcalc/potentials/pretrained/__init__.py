@@ -1,4 +1,4 @@
-"""The weights that come with mlcalc, and the box of water that they were made for."""
+"""The weights that come with mlcalc, and a box of water."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ _FILES = {
     "water": "water-painn.safetensors",
     "water-painn": "water-painn.safetensors",
     "water-pet": "water-pet.safetensors",
+    "silicon-7net-0": "silicon-7net-0.safetensors",
 }
 #: the names for which weights are there
 NAMES = tuple(name for name, file in _FILES.items() if (_FOLDER / file).is_file())
