@@ -77,7 +77,8 @@ class AuditSettings:
     @property
     def outer_steps(self) -> int:
         """Outer steps in a run of `duration_ps`."""
-        return round(1000 * self.duration_ps / self.outer_timestep_fs)
+        # never shorter than asked, round-off apart: a verdict may hang on it
+        return math.ceil(1000 * self.duration_ps / self.outer_timestep_fs - 1e-10)
 
     @classmethod
     def quick(cls, **changes: Any) -> AuditSettings:

@@ -199,3 +199,11 @@ def test_a_strained_structure_says_so():
     argon = FaceCenteredCubic("Ar", size=(2, 2, 2), latticeconstant=2.2)
     with pytest.raises(RunError, match="flies apart while equilibrating"):
         audit(LennardJones(), argon, AuditSettings.quick(temperature_K=40, equilibration_ps=0.05))
+
+
+@pytest.mark.parametrize(("inner_fs", "expected"), [(0.5, 125), (1.0, 63), (0.7, 90)])
+def test_runs_are_never_shorter_than_asked(inner_fs: float, expected: int) -> None:
+    """0.5 ps in outer steps of 4, 8 and 5.6 fs: the least whole number that covers it."""
+    settings = AuditSettings(inner_timestep_fs=inner_fs, duration_ps=0.5)
+    assert settings.outer_steps == expected
+    assert settings.outer_steps * settings.outer_timestep_fs >= 500 - 1e-9
