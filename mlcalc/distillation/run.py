@@ -176,7 +176,8 @@ class _Distillation:
             fresh = self._frames(k, student)
             errors.append(force_error(student, fresh))
             self._add(fresh)
-            if len(errors) > 1 and errors[-1] > settings.stop_at * errors[-2]:
+            # the first round begins at rest, so its error is too small to compare with
+            if len(errors) > 2 and errors[-1] > settings.stop_at * errors[-2]:
                 break
             student = self._train(student, k, settings.steps_round, 1e-3)
         student = self._train(student, settings.n_rounds + 1, settings.steps_last, 1e-3)
@@ -257,14 +258,13 @@ class _Distillation:
                 generator=generator,
                 progress=count,
             )
-        # go on from frames of the round before, which the student has seen, with the last temperature in turn
-        generator = torch.Generator().manual_seed(1000 * settings.seed + number)
-        picked = torch.randint(0, len(self.training), (len(settings.temperatures_K),), generator=generator).tolist()
-        if number == 1:
-            begin = [self.structure] * len(picked)
-        else:
-            begin = [self.training[-1 - k % settings.n_frames].structure.to(device=self.teacher.device) for k in picked]
-        frames, _ = dynamics_frames(
+        # after the first round, go on from frames of the round before
+        begin = [self.structure] * len(settings.temperatures_K)
+        if number > 1:
+            generator = torch.Generator().manual_seed(1000 * settings.seed + number)
+            picked = torch.randint(1, settings.n_frames // 2, (len(begin),), generator=generator).tolist()
+            begin = [self.training[-k].structure.to(device=self.teacher.device) for k in picked]
+        return dynamics_frames(
             self.teacher,
             student,
             list(zip(begin, settings.temperatures_K, strict=True)),
@@ -274,7 +274,6 @@ class _Distillation:
             seed=1000 * settings.seed + number,
             progress=count,
         )
-        return frames
 
     def _add(self, frames: list[Frame]) -> None:
         """Every tenth frame is left out of training."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -89,7 +90,7 @@ def dynamics_frames(
     n_inner: int,
     seed: int,
     progress: Progress,
-) -> tuple[list[Frame], list[Structure]]:
+) -> list[Frame]:
     """Langevin dynamics with the student inside and the teacher outside, whose evaluations are the labels.
 
     Parameters
@@ -99,11 +100,10 @@ def dynamics_frames(
 
     Returns
     -------
-    the frames (fewer where a run flew apart: a young student may), and where each run ended
+    the frames; fewer where a run flew apart, as with a young student it may
     """
     pair = TwoPotentials(student, teacher)
     frames: list[Frame] = []
-    ends: list[Structure] = []
     share = -(-n_frames // len(starts))
     for k, (structure, temperature) in enumerate(starts):
         engine = NativeEngine(
@@ -116,22 +116,16 @@ def dynamics_frames(
             thermostat=Langevin(temperature, _FRICTION_PER_PS, seed=1000 * seed + k),
             max_temperature_K=5 * temperature + 500,
         )
-        end = structure
 
         def keep(record: Record, engine: NativeEngine = engine, structure: Structure = structure) -> None:
-            nonlocal end
             here = structure.at(torch.as_tensor(record.positions, device=structure.device))
             if bool(required(engine.evaluation, "conservative_force").abs().max() < _WILD):
                 frames.append(frame(here, engine.evaluation, student.cutoff))
-                end = here
             progress(min(len(frames), n_frames), n_frames)
 
-        try:
+        with contextlib.suppress(RunError):  # it flew apart; what came before stays
             engine.advance(share, keep, first=False)
-        except RunError:
-            end = structure  # where it began was sane
-        ends.append(end)
-    return frames, ends
+    return frames
 
 
 def write_frames(path: Path, frames: Sequence[Frame]) -> None:

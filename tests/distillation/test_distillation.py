@@ -71,7 +71,7 @@ def test_the_student_is_better_than_nothing_and_is_kept(made) -> None:
     assert card["structure"] == {"formula": "Cu16", "atoms": 16}
     assert card["examination"]["n_inner"] == made.examination.n_inner
     assert json.dumps(card["examination"])
-    assert len(made.fresh_errors) in (1, 2)
+    assert len(made.fresh_errors) == SETTINGS.n_rounds
     assert made.n_frames == 12 * (1 + len(made.fresh_errors))
 
 
@@ -155,14 +155,13 @@ def test_strain_is_small_symmetric_and_keeps_fractions() -> None:
 
 
 def test_frames_of_a_run_that_flies_apart_are_left_out(tmp_path) -> None:
-    """A fast force of the wrong sign: the frames before it goes wild are kept, and the next run begins where it did."""
+    """A fast force of the wrong sign: the frames before it goes wild are kept."""
     structure = Structure.from_ase(copper())
     wrong = Harmonic(copper().positions, spring=50.0, curl=200.0)
-    frames, ends = dynamics_frames(TEACHER, wrong, [(structure, 50.0)], n_frames=40, inner_timestep_fs=4.0, n_inner=4,
+    frames = dynamics_frames(TEACHER, wrong, [(structure, 50.0)], n_frames=40, inner_timestep_fs=4.0, n_inner=4,
                                    seed=0, progress=quiet)  # fmt: skip
     assert len(frames) < 40
     assert all(float(frame.force.abs().max()) < 30 for frame in frames)
-    assert ends == [structure]
 
 
 def test_kept_frames_come_back_and_damage_is_found(tmp_path) -> None:
