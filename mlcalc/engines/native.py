@@ -37,8 +37,8 @@ class Explosion(RunError):
         self.trajectory = trajectory
 
 
-class _Exploded(RunError):
-    """The same before its frames are at hand."""
+class Exploded(RunError):
+    """The same from `NativeEngine.advance`, which keeps no frames."""
 
 
 def maxwell_boltzmann(structure: Structure, temperature_K: float, seed: int) -> Tensor:
@@ -188,7 +188,7 @@ class NativeEngine:
 
         try:
             self.advance(n_steps, record, stride=stride)
-        except _Exploded as error:
+        except Exploded as error:
             raise Explosion(str(error), self._trajectory(frames)) from error.__cause__
         return self._trajectory(frames)
 
@@ -210,16 +210,16 @@ class NativeEngine:
             try:
                 self._step()
             except (RunError, UsageError) as error:
-                raise _Exploded(self._last_words(str(error))) from error
+                raise Exploded(self._last_words(str(error))) from error
             if k % stride == 0:
                 on_frame(self._sane_frame())
             elif k % 64 == 0 and not bool(torch.isfinite(self.phase.positions.sum())):
-                raise _Exploded(self._last_words(""))
+                raise Exploded(self._last_words(""))
 
     def _sane_frame(self) -> Frame:
         frame = self.frame()
         if self._too_hot(frame):
-            raise _Exploded(self._last_words(""))
+            raise Exploded(self._last_words(""))
         return frame
 
     def _step(self) -> None:

@@ -17,7 +17,7 @@ import ase
 import numpy as np
 import torch
 
-from mlcalc.engines.native import NativeEngine, maxwell_boltzmann
+from mlcalc.engines.native import Exploded, NativeEngine, maxwell_boltzmann
 from mlcalc.errors import RunError, UsageError
 from mlcalc.integrators.langevin import Langevin
 from mlcalc.potentials.potential import Potential
@@ -45,7 +45,8 @@ class SimulationSettings:
     friction_per_ps : of the bath, 1/ps
     seed : of the starting momenta and of the bath
     max_energy_change_meV : per atom; how far the conserved energy may move (see `EnergyGuard`)
-    on_drift : what to do then: "stop", "reduce" (halve n_inner and go on) or "continue"
+    on_drift : what to do then: "stop", "reduce" (halve n_inner and go on; after an explosion too, from the last frame)
+        or "continue"
 
     Raises
     ------
@@ -160,6 +161,7 @@ class _Run:
         self.guard = EnergyGuard(self.structure.n_atoms, math.inf if bath is None else 1 / bath.friction_per_ps)
         self.lines: list[Line] = []  # of the log that a continuation finds
         self.remarks: list[str] = []
+        self.last: Frame | None = None  # written, and sane
         self.fresh = True
 
     def _engine(self) -> NativeEngine:
@@ -236,7 +238,11 @@ class _Run:
                 try:
                     self.engine.advance(self._left(), self._frame, stride=self._stride(), first=self.fresh)
                 except _Drifted as drifted:
-                    self._reduce(drifted.moved)
+                    self._reduce_after_drift(drifted.moved)
+                except Exploded as exploded:
+                    if self.settings.on_drift != "reduce" or self.last is None or not self._fewer():
+                        raise
+                    self._reduce(f"{exploded} (gone back to {self.last.time_ps:.4g} ps)", self.last)
                 self.fresh = False
         return Outcome(self.writer.n_frames, self.engine.time_ps, tuple(self.remarks))
 
@@ -249,6 +255,7 @@ class _Run:
 
     def _frame(self, frame: Frame) -> None:
         self.writer.append(frame)
+        self.last = frame
         line = self._line(frame, self.n_inner)
         self.log.append(line)
         if self.progress is not None:
@@ -259,21 +266,27 @@ class _Run:
         if moved > self.settings.max_energy_change_meV and self.settings.on_drift != "continue":
             raise _Drifted(moved)
 
-    def _reduce(self, moved: float) -> None:
+    def _fewer(self) -> list[int]:
+        """At most half of the inner steps, in numbers that keep the frames' distance."""
+        interval = self.settings.stride * self.settings.n_inner
+        return [n for n in range(1, self.n_inner // 2 + 1) if interval % n == 0]
+
+    def _reduce_after_drift(self, moved: float) -> None:
         """Halve n_inner, or stop where that is not wanted or not possible."""
         what = (
-            f"the conserved energy has moved by {moved:.3g} meV/atom, more than "
+            f"run: the conserved energy has moved by {moved:.3g} meV/atom, more than "
             f"{self.settings.max_energy_change_meV:g}, after {self.engine.time_ps:.4g} ps with "
             f"{self.settings.forces} forces and n_inner {self.n_inner}"
         )
-        interval = self.settings.stride * self.settings.n_inner
-        fewer = [n for n in range(1, self.n_inner // 2 + 1) if interval % n == 0]
-        if self.settings.on_drift == "stop" or not fewer:
-            remedy = "give --on-drift reduce" if fewer else "shorten the timestep or use conservative forces"
-            raise RunError(f"run: {what}; {remedy}, or --on-drift continue to run all the same; frames are kept")
-        last = self.engine.frame()
+        if self.settings.on_drift == "stop" or not self._fewer():
+            remedy = "give --on-drift reduce" if self._fewer() else "shorten the timestep or use conservative forces"
+            raise RunError(f"{what}; {remedy}, or --on-drift continue to run all the same; frames are kept")
+        self._reduce(what, self.engine.frame())
+
+    def _reduce(self, what: str, last: Frame) -> None:
+        """Go on from a frame with half of the inner steps."""
         self._count_from(last.time_ps, last.conserved)
-        self.n_inner = fewer[-1]
+        self.n_inner = self._fewer()[-1]
         self.remarks.append(f"{what}: n_inner is {self.n_inner} from here on")
         self.engine = self._engine()
         self.engine.resume(last)

@@ -158,6 +158,24 @@ def test_inner_steps_are_halved_until_energy_stays(tmp_path: Path) -> None:
     assert read_log(tmp_path / "a.log") == lines
 
 
+def test_an_explosion_between_frames_is_survived_with_fewer_inner_steps(tmp_path: Path) -> None:
+    """The same springs, which fly apart before the second frame is written."""
+    wells = ase.Atoms("Ar8", positions=np.random.default_rng(0).normal(0, 0.2, (8, 3)))
+    potential = TwoPotentials(Harmonic(spring=1.0), Harmonic(spring=2.0))
+    settings = SimulationSettings(
+        steps=200, timestep_fs=144.0, n_inner=8, stride=20, temperature_K=100.0, max_energy_change_meV=50.0,
+        on_drift="reduce",
+    )  # fmt: skip
+    outcome = simulate(potential, wells, settings, tmp_path / "a.trajectory")
+    assert outcome.time_ps == pytest.approx(200 * 0.144)
+    assert "exploded" in outcome.remarks[0] and "gone back to 0 ps" in outcome.remarks[0]
+    record = read_trajectory(tmp_path / "a.trajectory")
+    np.testing.assert_allclose(np.diff(record.time_ps), 20 * 0.144)
+    assert np.isfinite(record.conserved).all()
+    with pytest.raises(RunError, match="exploded"):
+        simulate(potential, wells, replace(settings, on_drift="continue"), tmp_path / "b.trajectory")
+
+
 def test_the_guard_looks_back_as_far_as_the_bath_remembers() -> None:
     """1 meV/atom/ps for 20 ps: 20 in all, 2 in a window of 2 ps."""
     whole, window = EnergyGuard(4), EnergyGuard(4, window_ps=2.0)
