@@ -1,4 +1,4 @@
-"""The command line: arguments in, library calls, results and one-line errors out.
+"""The command line: its arguments, its exit statuses, and one line for each error; what it does is in commands.py.
 
 Exit status: 0 done; 1 a run failed; 2 unusable arguments or files; 3 the audit's verdict fails --fail-on;
 130 interrupted.
@@ -7,16 +7,14 @@ Exit status: 0 done; 1 a run failed; 2 unusable arguments or files; 3 the audit'
 from __future__ import annotations
 
 import argparse
-import json
 import math
 import os
 import sys
 import traceback
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any, NoReturn
 
-from mlcalc.errors import MlcalcError, UsageError
+from mlcalc.errors import MlcalcError
 from mlcalc.memory import keep_freed_memory
 
 _EPILOG = """exit status: 0 done; 1 a run failed; 2 unusable arguments or files;
@@ -81,7 +79,7 @@ def parser() -> argparse.ArgumentParser:
     _add_distill(commands)
     card = _command(commands, "card", "print the model card of a checkpoint")
     card.add_argument("checkpoint", help="a .safetensors file")
-    card.set_defaults(action=_card)
+    card.set_defaults(action="card")
     return top
 
 
@@ -125,7 +123,7 @@ def _add_audit(commands: Any, default: Any) -> None:
         default="never",
         help="exit with 3 when the overall verdict is unsafe; warning: when it is anything but safe (default: never)",
     )
-    one.set_defaults(action=_audit)
+    one.set_defaults(action="audit")
 
 
 def _add_run(commands: Any) -> None:
@@ -157,21 +155,21 @@ def _add_run(commands: Any) -> None:
         "--on-drift", choices=("stop", "reduce", "continue"), default="stop",
         help="when it moves farther; reduce halves the inner steps (default: stop)",
     )  # fmt: skip
-    one.set_defaults(action=_run)
+    one.set_defaults(action="run")
 
 
 def _add_plot(commands: Any) -> None:
     one = _command(commands, "plot", "a picture of the energy and temperature of a run")
     one.add_argument("log", help="the .log file that `mlcalc run` wrote")
     one.add_argument("--output", metavar="FILE", help="(default: the log's name, ending in .png)")
-    one.set_defaults(action=_plot)
+    one.set_defaults(action="plot")
 
 
 def _add_convert(commands: Any) -> None:
     one = _command(commands, "convert", "a trajectory in another format")
     one.add_argument("trajectory", help="a .trajectory file that `mlcalc run` wrote, whole or cut off")
     one.add_argument("output", help="ending in .xyz, .extxyz, .traj (ASE), .h5 or .xtc (mdtraj)")
-    one.set_defaults(action=_convert)
+    one.set_defaults(action="convert")
 
 
 def _add_train(commands: Any) -> None:
@@ -202,7 +200,7 @@ def _add_train(commands: Any) -> None:
     one.add_argument("--validation-frames", type=_COUNT, metavar="N", help="left out of training")
     one.add_argument("--seed", type=_SEED, default=0, metavar="N")
     one.add_argument("--output", default="mlcalc-training", metavar="DIR", help="(default: mlcalc-training)")
-    one.set_defaults(action=_train)
+    one.set_defaults(action="train")
 
 
 def _add_distill(commands: Any) -> None:
@@ -224,242 +222,7 @@ def _add_distill(commands: Any) -> None:
     one.add_argument("--dtype", choices=("float32", "float64"), help="of the teacher (default: its own)")
     one.add_argument("--threads", type=_INNER, metavar="N", help="CPU threads")
     one.add_argument("--out", "--output", dest="output", required=True, metavar="FILE", help="ending in .safetensors")
-    one.set_defaults(action=_distill, fast=None)
-
-
-def _read_structure(path: str | None) -> tuple[Any, str]:
-    """(the last frame of a file, or the bundled water box; its name)"""
-    import ase.io
-
-    import mlcalc
-
-    if path is None:
-        return mlcalc.water_box(), "bundled water box"
-    if not Path(path).is_file():
-        raise UsageError(f"structure: no file {path}; give the path of a file that ASE reads, such as extended XYZ")
-    try:
-        atoms = ase.io.read(path)
-    except Exception as error:  # ASE's readers raise whatever their parsers meet
-        reason = str(error).strip().splitlines()[:1] or [type(error).__name__]
-        raise UsageError(f"structure: ASE cannot read {path} ({reason[0]}); check the file and its ending") from error
-    return atoms, Path(path).name
-
-
-def _load(arguments: argparse.Namespace) -> Any:
-    import torch
-
-    import mlcalc
-    from mlcalc.potentials.two_potentials import TwoPotentials
-
-    if arguments.threads:
-        torch.set_num_threads(arguments.threads)
-    dtype = getattr(torch, arguments.dtype) if arguments.dtype else None
-    try:
-        device = torch.device(arguments.device)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise UsageError(
-            f"device: {arguments.device!r} is not available ({str(error).splitlines()[0]}); use cpu, or install a "
-            "torch that knows it"
-        ) from error
-    slow, fast = (
-        name and mlcalc.load(name, device=arguments.device, dtype=dtype)
-        for name in (arguments.potential, arguments.fast)
-    )
-    return TwoPotentials(fast, slow) if fast else slow
-
-
-def _writable(path: Path, what: str) -> Path:
-    """The path, once a file could be opened there: better now than after minutes of computing."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        existed = path.exists()
-        with path.open("ab"):
-            pass
-        if not existed:
-            path.unlink()
-    except OSError as error:
-        raise UsageError(f"{what}: cannot write {path} ({error.strerror}); give a writable path") from error
-    return path
-
-
-def _audit(arguments: argparse.Namespace) -> int:
-    from mlcalc.audit.progress import Reporter
-    from mlcalc.audit.report import write_report
-    from mlcalc.audit.result import SAFE, UNSAFE
-    from mlcalc.audit.run import audit
-    from mlcalc.audit.settings import AuditSettings
-    from mlcalc.audit.text import render_text
-
-    folder = Path(arguments.output)
-    json_path = _writable(Path(arguments.json or folder / "result.json"), "json")
-    report_path = _writable(Path(arguments.report or folder / "report.html"), "report")
-    make = AuditSettings.quick if arguments.quick else AuditSettings
-    chosen = {name: getattr(arguments, name) for name in ("temperature_K", "inner_timestep_fs", "n_inner", "seed")}
-    if arguments.duration_ps is not None:
-        chosen["duration_ps"] = arguments.duration_ps
-    settings = make(**chosen)
-    atoms, name = _read_structure(arguments.structure)
-    potential = _load(arguments)
-    with Reporter() as progress:
-        result = audit(potential, atoms, settings, progress, structure_name=name)
-    result.write_json(json_path)
-    write_report(result, report_path)
-    print(render_text(result, colour=sys.stdout.isatty()))
-    print(f"\nreport  {report_path}\nresult  {json_path}")
-    status = result.overall.status
-    failed = {"unsafe": status == UNSAFE, "warning": status != SAFE, "never": False}[arguments.fail_on]
-    return 3 if failed else 0
-
-
-def _run(arguments: argparse.Namespace) -> int:
-    from mlcalc.audit.progress import Reporter
-    from mlcalc.simulation.formats import OWN, check_ending, export
-    from mlcalc.simulation.run import SimulationSettings, simulate
-    from mlcalc.trajectory import read_trajectory
-
-    output = Path(arguments.output)
-    check_ending(output)
-    path = _writable(output.with_suffix(OWN), "output")
-    atoms, _ = _read_structure(arguments.structure)
-    potential = _load(arguments)
-    forces = arguments.forces or _usual_forces(potential)
-    n_inner = arguments.n_inner or (8 if forces == "mts" else 1)
-    if forces != "mts" and n_inner != 1:
-        raise UsageError(f"n-inner: got {n_inner} with {forces} forces; it goes with --forces mts only")
-    names = ("steps", "stride", "ensemble", "temperature_K", "friction_per_ps", "seed", "on_drift")
-    settings = SimulationSettings(
-        **{name: getattr(arguments, name) for name in (*names, "max_energy_change_meV")},
-        forces=forces,
-        timestep_fs=arguments.timestep_fs or 0.5 * n_inner,
-        n_inner=n_inner,
-    )
-    with Reporter() as progress:
-        outcome = simulate(
-            potential,
-            atoms,
-            settings,
-            path,
-            restart=arguments.restart,
-            progress=lambda done, total, note: progress("dynamics", done, total, note),
-        )
-    for remark in outcome.remarks:
-        print(f"note: {remark}")
-    if output != path:
-        export(read_trajectory(path), output)
-    print(f"{outcome.n_frames} frames over {outcome.time_ps:g} ps in {output}\nlog {path.with_suffix('.log')}")
-    return 0
-
-
-def _usual_forces(potential: Any) -> str:
-    from mlcalc.evaluation import Wanted
-
-    conservative, direct = potential.provides & Wanted.CONSERVATIVE, potential.provides & Wanted.DIRECT
-    return "mts" if conservative and direct else "conservative" if conservative else "direct"
-
-
-def _plot(arguments: argparse.Namespace) -> int:
-    from mlcalc.simulation.log import read_log
-    from mlcalc.simulation.plot import plot_log
-
-    path = _writable(Path(arguments.output or Path(arguments.log).with_suffix(".png")), "output")
-    plot_log(read_log(arguments.log), path)
-    print(path)
-    return 0
-
-
-def _convert(arguments: argparse.Namespace) -> int:
-    from mlcalc.simulation.formats import export
-    from mlcalc.trajectory import read_trajectory
-
-    export(read_trajectory(arguments.trajectory), _writable(Path(arguments.output), "output"))
-    print(arguments.output)
-    return 0
-
-
-def _train(arguments: argparse.Namespace) -> int:
-    from mlcalc.audit.progress import Reporter
-    from mlcalc.potentials.checkpoint import read_card
-    from mlcalc.training.data import DataKeys
-    from mlcalc.training.run import TrainingSettings, summary, train
-
-    keys = DataKeys(
-        units=arguments.units, energy=arguments.energy_key, forces=arguments.forces_key, stress=arguments.stress_key
-    )
-    given = {
-        "architecture": arguments.architecture,
-        "form": arguments.form,
-        "cutoff": arguments.cutoff,
-        "three_body_cutoff": arguments.three_body_cutoff,
-        "density_cutoff": arguments.density_cutoff,
-        "joint_alignment": arguments.joint_alignment,
-        "initial": arguments.initial,
-        "learning_rate": arguments.learning_rate,
-        "steps_direct": arguments.steps_direct,
-        "steps_conservative": arguments.steps_conservative,
-        "steps_joint": arguments.steps_joint,
-        "steps_alignment": arguments.steps_align,
-        "n_own_frames": arguments.own_frames,
-        "n_validation": arguments.validation_frames,
-        "seed": arguments.seed,
-    }
-    settings = TrainingSettings(**{name: value for name, value in given.items() if value is not None})
-    with Reporter() as progress:
-
-        def show(stage: str, done: int, total: int, loss: float) -> None:
-            progress(stage, done, total)
-
-        path = train(arguments.data, keys, arguments.output, settings, progress=show)
-    print(summary(read_card(path)))
-    print(f"\npotential  {path}\ncard       {path.parent / 'card.json'}")
-    return 0
-
-
-def _distill(arguments: argparse.Namespace) -> int:
-    from mlcalc.audit.progress import Reporter
-    from mlcalc.distillation.run import DistillSettings, distill, summary
-
-    temperatures = tuple(arguments.temperature_K)
-    given = {
-        "inner_timestep_fs": arguments.inner_timestep_fs,
-        "cutoff": arguments.cutoff,
-        "n_frames": arguments.frames,
-        "n_rounds": arguments.rounds,
-        "steps_round": arguments.steps_round,
-        "steps_last": arguments.steps_last,
-    }
-    settings = DistillSettings(
-        temperatures_K=temperatures if len(temperatures) > 1 else (temperatures[0], 1.5 * temperatures[0]),
-        seed=arguments.seed,
-        **{name: value for name, value in given.items() if value is not None},
-    )
-    path = _writable(Path(arguments.output), "out")
-    atoms, _ = _read_structure(arguments.structure)
-    with Reporter() as progress:
-        made = distill(_load(arguments), atoms, path, settings, progress=progress)
-    print(summary(made))
-    return 0
-
-
-def _card(arguments: argparse.Namespace) -> int:
-    from mlcalc.potentials.checkpoint import read_card
-
-    print(json.dumps(read_card(arguments.checkpoint), indent=2, ensure_ascii=False))
-    return 0
-
-
-def _versions() -> str:
-    from importlib import metadata
-
-    import mlcalc
-
-    def version(package: str) -> str:
-        try:
-            return metadata.version(package)
-        except metadata.PackageNotFoundError:
-            return "(not installed)"
-
-    return f"mlcalc {mlcalc.__version__}, torch {version('torch')}, ase {version('ase')}"
+    one.set_defaults(action="distill", fast=None)
 
 
 def _one_line(error: BaseException) -> str:
@@ -470,14 +233,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command with these arguments (default: the process's) and return its exit status."""
     arguments = parser().parse_args(argv)
     if arguments.version:
-        print(_versions())
+        from mlcalc.commands import versions
+
+        print(versions())
         return 0
     if arguments.command is None:
         parser().print_help()
         return 2
     keep_freed_memory()
     try:
-        return int(arguments.action(arguments))
+        from mlcalc import commands
+
+        return int(getattr(commands, arguments.action)(arguments))
     except KeyboardInterrupt:
         print("mlcalc: interrupted; frames written so far are kept, --restart goes on", file=sys.stderr)
         return 130

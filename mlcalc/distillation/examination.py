@@ -190,9 +190,7 @@ def _rung(
     pair: TwoPotentials, structure: Structure, momenta: Tensor, n_inner: int, inner_fs: float, ladder_ps: float
 ) -> Rung:
     outer_fs = n_inner * inner_fs
-    engine = NativeEngine(
-        pair, structure, forces="mts", timestep_fs=outer_fs, n_inner=n_inner, momenta=momenta, max_temperature_K=5000.0
-    )
+    engine = NativeEngine(pair, structure, forces="mts", timestep_fs=outer_fs, n_inner=n_inner, momenta=momenta)
     records: list[Record] = []
     try:
         engine.advance(max(8, round(1000 * ladder_ps / outer_fs)), records.append)

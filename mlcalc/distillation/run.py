@@ -208,7 +208,7 @@ class _Distillation:
     def _same_run(self) -> None:
         """Refuse a folder that another run has left."""
         mine = {"teacher": self.teacher.fingerprint, "settings": json.loads(json.dumps(asdict(self.settings)))}
-        mine["numbers"] = self.structure.numbers.tolist()
+        mine |= {name: getattr(self.structure, name).tolist() for name in ("numbers", "positions", "cell", "periodic")}
         note = self.folder / "settings.json"
         if note.exists() and json.loads(note.read_text()) != mine:
             raise UsageError(
@@ -218,7 +218,7 @@ class _Distillation:
         note.write_text(json.dumps(mine))
 
     def _new(self) -> Network:
-        short = _first_shell(self.structure)
+        short = min(_first_shell(self.structure), self.settings.cutoff)
         settings = TrainingSettings(
             form="NC",
             cutoff=self.settings.cutoff,

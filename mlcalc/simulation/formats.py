@@ -105,7 +105,9 @@ def export(trajectory: Trajectory, path: str | Path) -> None:
     Raises
     ------
     UsageError
-        for an unknown ending.
+        for an ending that is unknown, or our own: such a file is a copy.
     """
     check_ending(path)
+    if Path(path).suffix == OWN:
+        raise UsageError(f"output: got {path}; copy the file, or let the name end in {', '.join(WRITERS)}")
     WRITERS[Path(path).suffix](trajectory, Path(path))

@@ -113,6 +113,10 @@ def test_a_distillation_that_was_cut_off_goes_on(made, tmp_path, monkeypatch) ->
 def test_another_run_in_the_same_place_is_refused(made) -> None:
     with pytest.raises(UsageError, match="holds a run with another teacher, structure or settings"):
         distill(TEACHER, copper(), made.path, replace(SETTINGS, seed=5))
+    wider = copper()
+    wider.set_cell(wider.cell.array * 1.01, scale_atoms=True)  # the same atoms in another cell
+    with pytest.raises(UsageError, match="holds a run with another teacher, structure or settings"):
+        distill(TEACHER, wider, made.path, SETTINGS)
 
 
 def test_the_summary_fits_and_names_the_command(made) -> None:

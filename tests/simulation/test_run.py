@@ -234,6 +234,11 @@ def test_unknown_endings_are_refused() -> None:
         check_ending("run.dcd")
 
 
+def test_a_trajectory_is_not_converted_into_itself(recorded: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="copy the file"):
+        export(read_trajectory(recorded), tmp_path / "b.trajectory")
+
+
 def test_a_log_plots_itself(recorded: Path, tmp_path: Path) -> None:
     lines = read_log(recorded.with_suffix(".log"))
     assert len(lines) == 13
