@@ -1,6 +1,7 @@
 # make audit   audit the bundled potential on the bundled water box: a table, report.html, result.json
 # make test    style, types, all tests
 # make bench   what evaluations and steps cost
+# make docs    the site, in site/
 PYTHON ?= python3
 BIN := .venv/bin
 # CI adds the packages of other people's potentials, whose tests are skipped without them
@@ -8,7 +9,7 @@ TEST_EXTRAS ?= test
 # seen by mlcalc as by any other user: nothing from the environment changes what is imported
 unexport PYTHONPATH
 
-.PHONY: audit test lint bench clean
+.PHONY: audit test lint bench docs clean
 .DELETE_ON_ERROR:
 
 audit: .venv/.installed
@@ -25,6 +26,11 @@ lint: .venv/.installed-test
 bench: .venv/.installed
 	$(BIN)/python benchmarks/run.py
 
+docs: .venv/.installed
+	$(BIN)/python -m pip install --disable-pip-version-check -q -c constraints.txt -e '.[docs]'
+	$(BIN)/python -m sphinx -q -W --keep-going docs site
+	@echo site/index.html
+
 .venv/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "mlcalc needs Python 3.11 or newer; name one with: make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; exit 1; }
@@ -40,4 +46,4 @@ bench: .venv/.installed
 	@touch $@
 
 clean:
-	rm -rf .venv mlcalc.egg-info build report.html result.json mlcalc-audit
+	rm -rf .venv mlcalc.egg-info build report.html result.json mlcalc-audit site
