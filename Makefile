@@ -6,6 +6,8 @@ PYTHON ?= python3
 BIN := .venv/bin
 # CI adds the packages of other people's potentials, whose tests are skipped without them
 TEST_EXTRAS ?= test
+# tests of one file share what is dear to make, so they stay with one worker; each computes with one thread
+TEST_WORKERS ?= 2
 # seen by mlcalc as by any other user: nothing from the environment changes what is imported
 unexport PYTHONPATH
 
@@ -16,7 +18,7 @@ audit: .venv/.installed
 	$(BIN)/mlcalc audit --json result.json --report report.html $(AUDIT_OPTIONS)
 
 test: .venv/.installed-test lint
-	$(BIN)/python -m pytest $(PYTEST_OPTIONS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(TEST_WORKERS) --dist loadfile $(PYTEST_OPTIONS)
 
 lint: .venv/.installed-test
 	$(BIN)/ruff check .
