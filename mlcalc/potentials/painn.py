@@ -64,7 +64,8 @@ class Filter(nn.Module):
         self.weight = nn.Parameter(torch.randn(n_filters, n_radial, channels) / n_radial**0.5)
 
     def forward(self, basis: Tensor) -> Tensor:
-        return torch.matmul(basis, self.weight)
+        # matmul would fold the filters into one product when gradients are asked for, and hand on its transpose
+        return torch.bmm(basis.expand(len(self.weight), -1, -1), self.weight)
 
 
 class Message(nn.Module):
