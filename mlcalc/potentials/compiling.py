@@ -29,8 +29,6 @@ from mlcalc.potentials.foreign import undisturbed
 from mlcalc.potentials.network import Network, Places
 from mlcalc.structure import Structure
 
-_Progress = Callable[[str, int, int], None]
-
 
 def export(
     checkpoint: str | Path,
@@ -39,8 +37,8 @@ def export(
     *,
     dtype: torch.dtype | None = None,
     threads: int = 1,
-    progress: _Progress = lambda stage, done, total: None,
-) -> None:
+    progress: Callable[[str, int, int], None] = lambda kind, done, total: None,
+) -> tuple[str, ...]:
     """Compile a checkpoint's network for this processor and write the package.
 
     Parameters
@@ -51,6 +49,10 @@ def export(
     dtype : torch.float32 (the default) or torch.float64
     threads : CPU threads for loops; with more than one, sums are taken in changing order and differ in the last bits
     progress : called with a kind of evaluation, how many are done, how many there are
+
+    Returns
+    -------
+    the kinds that were compiled
 
     Raises
     ------
@@ -71,13 +73,13 @@ def export(
         if kind not in KINDS:
             raise UsageError(f"wanted: got {kind!r}; choose from {', '.join(KINDS)}")
         network.check_wanted(KINDS[kind])
-    check_compiler()
+    check_tools()
     example = _example(network)
     files: dict[str, Any] = {}
     for done, kind in enumerate(chosen):
         progress(kind, done, len(chosen))
         files[kind] = _compiled(network, kind, *example, threads)
-    progress("package", len(chosen), len(chosen))
+    progress("", len(chosen), len(chosen))
     from torch.export.pt2_archive._package import package_pt2
 
     description = Description.here(network.name, chosen, network.dtype, threads)
@@ -86,18 +88,22 @@ def export(
         CHECKPOINT: base64.b64encode(Path(checkpoint).read_bytes()).decode(),
     }
     package_pt2(str(path), aoti_files=files, extra_files=extra)
+    return chosen
 
 
-def check_compiler() -> None:
-    """Refuse to begin without a C++ compiler.
+def check_tools() -> None:
+    """Refuse to begin without a C++ compiler, or with a torch that cannot write packages.
 
     Raises
     ------
     UsageError
         with what to do.
     """
-    from torch._inductor.cpp_builder import get_cpp_compiler
-
+    try:
+        from torch._inductor.cpp_builder import get_cpp_compiler
+        from torch.export.pt2_archive._package import package_pt2  # noqa: F401
+    except ImportError as error:
+        raise UsageError(f"export: torch {torch.__version__} has no PT2 packages; upgrade to 2.13 or later") from error
     try:
         get_cpp_compiler()
     except Exception as error:  # torch has an error of its own for each system
