@@ -3,8 +3,8 @@
     mlcalc export water water.pt2            # minutes
     python benchmarks/compiled.py water water.pt2
 
-Every round measures both, in processor time of one thread; the ratio is the median over rounds of ratios within a round.
-It asserts nothing; the aim is 1e-5 in float32 and 1e-10 in float64.
+Every round measures both, in processor time of one thread; the ratio is the median over rounds of ratios within a
+round. It asserts nothing; the aim is 1e-5 in float32 and 1e-10 in float64.
 """
 
 from __future__ import annotations
