@@ -235,7 +235,6 @@ def _add_export(commands: Any) -> None:
         help="evaluations to compile: direct, conservative, joint; others run as before (default: all that there are)",
     )  # fmt: skip
     one.add_argument("--dtype", choices=("float32", "float64"), default="float32", help="(default: float32)")
-    one.add_argument("--threads", type=_INNER, default=1, metavar="N", help="CPU threads of the package (default: 1)")
     one.set_defaults(action="export")
 
 

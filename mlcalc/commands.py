@@ -239,9 +239,7 @@ def export(arguments: argparse.Namespace) -> int:
         def show(kind: str, done: int, total: int) -> None:
             progress("compiling", done, total, kind)
 
-        kinds = compiling.export(
-            checkpoint, path, arguments.wanted, dtype=dtype, threads=arguments.threads, progress=show
-        )
+        kinds = compiling.export(checkpoint, path, arguments.wanted, dtype=dtype, progress=show)
     print(f"{path}: {', '.join(kinds)}, compiled for torch {torch.__version__} and processors like this one")
     return 0
 

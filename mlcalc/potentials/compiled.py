@@ -42,7 +42,7 @@ KINDS = {
 }
 DESCRIPTION, CHECKPOINT = "mlcalc.json", "checkpoint.base64"
 _EXTENSIONS = ("amx", "asimd", "avx", "bmi", "f16c", "fma", "sse", "sve")
-_FEWEST = 2  # compiled code takes no list for one that has a single entry or none: their sums broadcast differently
+_FEWEST = 2  # entries in a list: torch's tracer takes for granted that no size is 0 or 1
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,6 @@ class Description:
     name : of the potential
     kinds : the programs in it, keys of KINDS
     dtype : "float32" or "float64"
-    threads : CPU threads that the programs use
     torch_version : of the process that compiled it
     machine : kind of processor
     instructions : sets of instructions that the code may use, as the operating system calls them
@@ -63,17 +62,16 @@ class Description:
     name: str
     kinds: tuple[str, ...]
     dtype: str
-    threads: int
     torch_version: str
     machine: str
     instructions: tuple[str, ...]
     format: str = FORMAT
 
     @classmethod
-    def here(cls, name: str, kinds: tuple[str, ...], dtype: torch.dtype, threads: int) -> Description:
+    def here(cls, name: str, kinds: tuple[str, ...], dtype: torch.dtype) -> Description:
         """Of a package made in this process."""
         precision = str(dtype).removeprefix("torch.")
-        return cls(name, kinds, precision, threads, torch.__version__, platform.machine(), instructions())
+        return cls(name, kinds, precision, torch.__version__, platform.machine(), instructions())
 
     def to_json(self) -> str:
         return json.dumps(asdict(self))
@@ -237,24 +235,18 @@ def _read(path: Path) -> tuple[Description, bytes]:
         raise CheckpointError(f"potential: no file {path}; make it with mlcalc export")
     try:
         with zipfile.ZipFile(path) as archive:
-            broken = archive.testzip()
-            if broken:
-                raise zipfile.BadZipFile(f"{broken} is damaged")
-            names = {name.partition("/extra/")[2]: name for name in archive.namelist() if "/extra/" in name}
-            if not {DESCRIPTION, CHECKPOINT} <= names.keys():
-                raise CheckpointError(
-                    f"potential: {path} is not a package of mlcalc (no {DESCRIPTION}); make one with mlcalc export"
-                )
-            described = json.loads(archive.read(names[DESCRIPTION]))
-            checkpoint = base64.b64decode(archive.read(names[CHECKPOINT]))
+            damaged = archive.testzip()
+            if damaged:
+                raise zipfile.BadZipFile(f"{damaged} is damaged")
+            names = [name for name in archive.namelist() if "/extra/" in name]
+            extra = {name.partition("/extra/")[2]: archive.read(name) for name in names}
+        described = json.loads(extra.get(DESCRIPTION, b"{}"))
     except (zipfile.BadZipFile, OSError, ValueError, EOFError) as error:
-        raise CheckpointError(
-            f"potential: {path} is not a whole package ({error}); copy it or export it again"
-        ) from error
+        raise CheckpointError(f"potential: {path} is no whole package ({error}); copy it or export it again") from error
     if described.get("format") != FORMAT:
         raise CheckpointError(
-            f"potential: {path} has format {described.get('format')!r}, this version reads {FORMAT!r}; export it again"
+            f"potential: {path} is no package that this version reads (format {described.get('format')!r}, not "
+            f"{FORMAT!r}); make one with mlcalc export"
         )
-    for key in ("kinds", "instructions"):
-        described[key] = tuple(described[key])
-    return Description(**described), checkpoint
+    lists = {key: tuple(described[key]) for key in ("kinds", "instructions")}
+    return Description(**described | lists), base64.b64decode(extra[CHECKPOINT])

@@ -36,7 +36,6 @@ def export(
     kinds: Sequence[str] | None = None,
     *,
     dtype: torch.dtype | None = None,
-    threads: int = 1,
     progress: Callable[[str, int, int], None] = lambda kind, done, total: None,
 ) -> tuple[str, ...]:
     """Compile a checkpoint's network for this processor and write the package.
@@ -47,7 +46,6 @@ def export(
     path : ending in .pt2
     kinds : keys of KINDS; None for all that the network has
     dtype : torch.float32 (the default) or torch.float64
-    threads : CPU threads for loops; with more than one, sums are taken in changing order and differ in the last bits
     progress : called with a kind of evaluation, how many are done, how many there are
 
     Returns
@@ -78,11 +76,11 @@ def export(
     files: dict[str, Any] = {}
     for done, kind in enumerate(chosen):
         progress(kind, done, len(chosen))
-        files[kind] = _compiled(network, kind, *example, threads)
+        files[kind] = _compiled(network, kind, *example)
     progress("", len(chosen), len(chosen))
     from torch.export.pt2_archive._package import package_pt2
 
-    description = Description.here(network.name, chosen, network.dtype, threads)
+    description = Description.here(network.name, chosen, network.dtype)
     extra = {
         DESCRIPTION: description.to_json(),
         CHECKPOINT: base64.b64encode(Path(checkpoint).read_bytes()).decode(),
@@ -113,7 +111,7 @@ def check_tools() -> None:
         ) from error
 
 
-def _compiled(network: Network, kind: str, graph: Graph, places: Places, threads: int) -> Any:
+def _compiled(network: Network, kind: str, graph: Graph, places: Places) -> Any:
     """The files of one program."""
     tensors = tuple(tensors_in((graph, places)))
     shapes = tuple({0: torch.export.Dim.DYNAMIC} for _ in tensors)
@@ -122,7 +120,8 @@ def _compiled(network: Network, kind: str, graph: Graph, places: Places, threads
             program = _program(network, kind, graph, places)
             traced = make_fx(program, tracing_mode="symbolic", _allow_non_fake_inputs=True)(*tensors)
             module = torch.export.export(traced, tensors, dynamic_shapes=shapes).module(check_guards=False)
-            options = {"aot_inductor.package": True, "cpp.threads": threads}
+            # with more threads the loops would add up in changing order, and no run would repeat itself to the bits
+            options = {"aot_inductor.package": True, "cpp.threads": 1}
             return torch._inductor.aot_compile(module, tensors, options=options)
     except Exception as error:  # compilers fail in many ways
         reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
