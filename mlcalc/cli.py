@@ -77,6 +77,7 @@ def parser() -> argparse.ArgumentParser:
     _add_convert(commands)
     _add_train(commands)
     _add_distill(commands)
+    _add_export(commands)
     card = _command(commands, "card", "print the model card of a checkpoint")
     card.add_argument("checkpoint", help="a .safetensors file")
     card.set_defaults(action="card")
@@ -223,6 +224,18 @@ def _add_distill(commands: Any) -> None:
     one.add_argument("--threads", type=_INNER, metavar="N", help="CPU threads")
     one.add_argument("--out", "--output", dest="output", required=True, metavar="FILE", help="ending in .safetensors")
     one.set_defaults(action="distill", fast=None)
+
+
+def _add_export(commands: Any) -> None:
+    one = _command(commands, "export", "compile a potential of ours for this machine; takes minutes")
+    one.add_argument("checkpoint", help="a .safetensors file, or the name of a bundled potential")
+    one.add_argument("output", help="ending in .pt2; holds code, so give it to none who does not trust you")
+    one.add_argument(
+        "--wanted", nargs="+", choices=("direct", "conservative", "joint"), metavar="KIND",
+        help="evaluations to compile: direct, conservative, joint; others run as before (default: all that there are)",
+    )  # fmt: skip
+    one.add_argument("--dtype", choices=("float32", "float64"), default="float32", help="(default: float32)")
+    one.set_defaults(action="export")
 
 
 def _one_line(error: BaseException) -> str:

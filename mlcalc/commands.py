@@ -225,6 +225,25 @@ def distill(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def export(arguments: argparse.Namespace) -> int:
+    import torch
+
+    from mlcalc.audit.progress import Reporter
+    from mlcalc.potentials import compiling, pretrained
+
+    named = arguments.checkpoint in pretrained.NAMES
+    checkpoint = pretrained.path_of(arguments.checkpoint) if named else arguments.checkpoint
+    path, dtype = _writable(Path(arguments.output), "output"), getattr(torch, arguments.dtype)
+    with Reporter() as progress:
+
+        def show(kind: str, done: int, total: int) -> None:
+            progress("compiling", done, total, kind)
+
+        kinds = compiling.export(checkpoint, path, arguments.wanted, dtype=dtype, progress=show)
+    print(f"{path}: {', '.join(kinds)}, compiled for torch {torch.__version__} and processors like this one")
+    return 0
+
+
 def card(arguments: argparse.Namespace) -> int:
     from mlcalc.potentials.checkpoint import read_card
 

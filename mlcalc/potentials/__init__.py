@@ -25,7 +25,7 @@ FAMILIES = {
 #: make(device=…, dtype=…, **parameters), returning a Potential
 ENTRY_POINTS = "mlcalc.potentials"
 
-_SUFFIX = ".safetensors"
+_SUFFIX, _COMPILED = ".safetensors", ".pt2"
 
 
 def load(
@@ -40,9 +40,10 @@ def load(
     Parameters
     ----------
     name : "water" (the default of the bundled ones), "water-painn", "water-pet", "harmonic", "lennard_jones", the name
-        of a potential that another package offers, the path of a .safetensors checkpoint, a name in FAMILIES, a file of
-        such a family as "sevennet:path" or "chgnet:path" (which can run code: see `mlcalc.potentials.sevennet`), or an
-        ASE calculator as "ase:package.module:factory?key=value&key=value" (see `mlcalc.potentials.ase_calculator`)
+        of a potential that another package offers, the path of a .safetensors checkpoint, that of a .pt2 package of
+        `mlcalc export` (it runs code: see `mlcalc.potentials.compiled`), a name in FAMILIES, a file of such a family as
+        "sevennet:path" or "chgnet:path" (which can run code: see `mlcalc.potentials.sevennet`), or an ASE calculator as
+        "ase:package.module:factory?key=value&key=value" (see `mlcalc.potentials.ase_calculator`)
     device : where it shall compute
     dtype : torch.float32 or torch.float64; None keeps the potential's own (float32 for networks)
     parameters : what the potential's constructor takes, e.g. `load("lennard_jones", sigma=3.4)`; checkpoints take none
@@ -75,9 +76,13 @@ def load(
         if parameters:
             raise UsageError(f"{next(iter(parameters))}: potential {key!r} takes no parameters; leave it out")
         return importlib.import_module(f"mlcalc.potentials.{family}").load(key).to(device=where, dtype=dtype)
-    if key in pretrained.NAMES or key.endswith(_SUFFIX) or os.sep in key:
+    if key in pretrained.NAMES or key.endswith((_SUFFIX, _COMPILED)) or os.sep in key:
         if parameters:
             raise UsageError(f"{next(iter(parameters))}: the checkpoint {key!r} takes no parameters; leave it out")
+        if key.endswith(_COMPILED):
+            from mlcalc.potentials.compiled import load_compiled
+
+            return load_compiled(key, device=where, dtype=dtype)
         from mlcalc.potentials.checkpoint import load_checkpoint
 
         path = pretrained.path_of(key) if key in pretrained.NAMES else key

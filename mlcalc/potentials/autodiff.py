@@ -46,6 +46,22 @@ class Graph:
     attached: bool
 
 
+@dataclass(frozen=True)
+class Outputs:
+    """What a model gives for a Graph.
+
+    Attributes
+    ----------
+    energies : (n_atoms,), eV
+    slope : (n_edges, 3), eV/Å, derivative of their sum by the edge vectors
+    direct : (n_atoms, 3), eV/Å, direct forces
+    """
+
+    energies: Tensor | None
+    slope: Tensor | None
+    direct: Tensor | None
+
+
 def sum_over(values: Tensor, index: Tensor, size: int) -> Tensor:
     """Σ of rows of `values` that share an index: (n, …) → (size, …)."""
     return torch.zeros(size, *values.shape[1:], dtype=values.dtype, device=values.device).index_add(0, index, values)
@@ -92,7 +108,7 @@ class AutodiffPotential(Potential, nn.Module):
         self.check_wanted(wanted)
         derivatives = bool(wanted & (Wanted.CONSERVATIVE | Wanted.VIRIAL))
         with torch.set_grad_enabled(derivatives):
-            graph = self._graph(structure.at(structure.positions.detach()), neighbours, attached=False)
+            graph = self.graph(structure.at(structure.positions.detach()), neighbours, attached=False)
             if derivatives:
                 graph.vectors.requires_grad_()
             return self._assemble(structure, graph, wanted)
@@ -100,13 +116,13 @@ class AutodiffPotential(Potential, nn.Module):
     def differentiable(self, structure: Structure, neighbours: Neighbours, wanted: Wanted) -> Evaluation:
         self.check_wanted(wanted)
         with torch.enable_grad():
-            graph = self._graph(structure, neighbours, attached=True)
+            graph = self.graph(structure, neighbours, attached=True)
             # a direct force alone needs no derivative by the edges, and with a frozen trunk no tape for it either
             if wanted & (Wanted.CONSERVATIVE | Wanted.VIRIAL) and not graph.vectors.requires_grad:
                 graph.vectors.requires_grad_()
             return self._assemble(structure, graph, wanted)
 
-    def _graph(self, structure: Structure, neighbours: Neighbours, *, attached: bool) -> Graph:
+    def graph(self, structure: Structure, neighbours: Neighbours, *, attached: bool) -> Graph:
         """The edges within the cutoff: those that only the skin holds cost as much as the others and give nothing."""
         vectors = neighbours.vectors(structure)
         keep = torch.nonzero(vectors.detach().square().sum(dim=1) < self.cutoff**2).squeeze(1)
@@ -122,21 +138,27 @@ class AutodiffPotential(Potential, nn.Module):
 
     def _assemble(self, structure: Structure, graph: Graph, wanted: Wanted) -> Evaluation:
         raw, direct = self.energies_and_direct(graph, wanted)
+        slope = None
+        if raw is not None and wanted & (Wanted.CONSERVATIVE | Wanted.VIRIAL):
+            (slope,) = torch.autograd.grad(raw.sum(), graph.vectors, create_graph=graph.attached)
+        return self.assemble(structure, graph, wanted, Outputs(raw, slope, direct))
+
+    def assemble(self, structure: Structure, graph: Graph, wanted: Wanted, outputs: Outputs) -> Evaluation:
+        """What is wanted, from what was computed."""
+        raw, slope, direct = outputs.energies, outputs.slope, outputs.direct
 
         def finish(value: Tensor | None) -> Tensor | None:
             return None if value is None else (value if graph.attached else value.detach()).to(structure.dtype)
 
         conservative = virial = energies = energy = None
-        if raw is not None and wanted & (Wanted.CONSERVATIVE | Wanted.VIRIAL):
-            (slope,) = torch.autograd.grad(raw.sum(), graph.vectors, create_graph=graph.attached)
-            if wanted & Wanted.CONSERVATIVE:
-                conservative = sum_over(slope, graph.centre, graph.n_atoms) - sum_over(
-                    slope, graph.neighbour, graph.n_atoms
-                )
-            if wanted & Wanted.VIRIAL:
-                by_edge = -graph.vectors.unsqueeze(2) * slope.unsqueeze(1)
-                virial = sum_over(by_edge, structure.system[graph.centre], structure.n_systems)
-                virial = 0.5 * (virial + virial.transpose(1, 2))
+        if slope is not None and wanted & Wanted.CONSERVATIVE:
+            conservative = sum_over(slope, graph.centre, graph.n_atoms) - sum_over(
+                slope, graph.neighbour, graph.n_atoms
+            )
+        if slope is not None and wanted & Wanted.VIRIAL:
+            by_edge = -graph.vectors.unsqueeze(2) * slope.unsqueeze(1)
+            virial = sum_over(by_edge, structure.system[graph.centre], structure.n_systems)
+            virial = 0.5 * (virial + virial.transpose(1, 2))
         if raw is not None:
             energies = self.total_energies(raw, graph)
             energy = sum_over(energies, structure.system, structure.n_systems)
