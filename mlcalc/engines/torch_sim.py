@@ -88,7 +88,7 @@ class TorchSimModel(ModelInterface):
         self._neighbours = NeighbourCache(potential.cutoff, skin)
         self._checked: Tensor | None = None
         self._last: Structure | None = None
-        self._inverse: Tensor | None = None
+        self._wrapped_by = torch.zeros(0, 3)
 
     @property
     def device(self) -> torch.device:
@@ -145,14 +145,17 @@ class TorchSimModel(ModelInterface):
         last, cell, system = self._last, structure.cell, structure.system
         names = ("system", "cell", "periodic")
         if last is None or not all(torch.equal(getattr(last, name), getattr(structure, name)) for name in names):
-            self._inverse = None
+            self._wrapped_by = torch.zeros_like(structure.positions)
             return structure.positions
-        if self._inverse is None:
-            # the pseudo-inverse gives lattice coordinates along the periodic vectors, however many there are
-            self._inverse = torch.linalg.pinv(cell * structure.periodic[:, :, None])
-        moved = structure.positions - last.positions
-        crossed = torch.einsum("ax,axs->as", moved, self._inverse[system]).round()
-        return structure.positions - torch.einsum("as,asx->ax", crossed, cell[system])
+        positions = structure.positions - self._wrapped_by
+        moved = positions - last.positions
+        if bool(moved.abs().max() <= self._neighbours.skin / 2):
+            return positions
+        # the pseudo-inverse gives lattice coordinates along the periodic vectors, however many there are
+        inverse = torch.linalg.pinv(cell * structure.periodic[:, :, None])
+        crossed = torch.einsum("ax,axs->as", moved, inverse[system]).round()
+        self._wrapped_by = self._wrapped_by + torch.einsum("as,asx->ax", crossed, cell[system])
+        return structure.positions - self._wrapped_by
 
 
 @dataclass(kw_only=True)
