@@ -345,6 +345,8 @@ class NativeEngine:
         if thermostat is None:
             return "r-RESPA" if self.forces == "mts" else "velocity Verlet"
         name = "BAOAB" if isinstance(thermostat, Langevin) else type(thermostat).__name__
+        if self.ensemble.barostat is not None:
+            name += " with a Langevin piston"
         return name if self.n_inner == 1 else f"{name} in r-RESPA"
 
     def _trajectory(self, frames: list[Frame]) -> Trajectory:
