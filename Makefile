@@ -1,21 +1,24 @@
 # make audit   audit the bundled potential on the bundled water box: a table, report.html, result.json
 # make test    style, types, all tests
 # make bench   what evaluations and steps cost
+# make docs    the site, in site/
 PYTHON ?= python3
 BIN := .venv/bin
 # CI adds the packages of other people's potentials, whose tests are skipped without them
 TEST_EXTRAS ?= test
+# tests of one file share what is dear to make, so they stay with one worker; each computes with one thread
+TEST_WORKERS ?= 2
 # seen by mlcalc as by any other user: nothing from the environment changes what is imported
 unexport PYTHONPATH
 
-.PHONY: audit test lint bench clean
+.PHONY: audit test lint bench docs clean
 .DELETE_ON_ERROR:
 
 audit: .venv/.installed
 	$(BIN)/mlcalc audit --json result.json --report report.html $(AUDIT_OPTIONS)
 
 test: .venv/.installed-test lint
-	$(BIN)/python -m pytest $(PYTEST_OPTIONS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(TEST_WORKERS) --dist loadfile $(PYTEST_OPTIONS)
 
 lint: .venv/.installed-test
 	$(BIN)/ruff check .
@@ -24,6 +27,11 @@ lint: .venv/.installed-test
 
 bench: .venv/.installed
 	$(BIN)/python benchmarks/run.py
+
+docs: .venv/.installed
+	$(BIN)/python -m pip install --disable-pip-version-check -q -c constraints.txt -e '.[docs]'
+	$(BIN)/python -m sphinx -q -W --keep-going docs site
+	@echo site/index.html
 
 .venv/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -40,4 +48,4 @@ bench: .venv/.installed
 	@touch $@
 
 clean:
-	rm -rf .venv mlcalc.egg-info build report.html result.json mlcalc-audit
+	rm -rf .venv mlcalc.egg-info build report.html result.json mlcalc-audit site

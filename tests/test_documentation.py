@@ -17,7 +17,8 @@ from mlcalc.potentials import names, pretrained
 from mlcalc.potentials.checkpoint import read_card
 
 ROOT = Path(__file__).parent.parent
-DOCUMENTS = ("README.md", "CONTRIBUTING.md")
+PAGES = sorted(str(path.relative_to(ROOT)) for path in (ROOT / "docs").glob("*.md"))
+DOCUMENTS = ("README.md", "CONTRIBUTING.md", *PAGES)
 PACKAGES = {"sevennet": "sevenn", "chgnet": "chgnet"}
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 
@@ -46,6 +47,17 @@ def commands(document: str) -> list[list[str]]:
 @pytest.mark.parametrize("number", range(len(blocks("README.md", "python"))))
 def test_python_of_the_readme(number, tmp_path):
     assert run(["-c", blocks("README.md", "python")[number]], tmp_path)
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if blocks(page, "python")])
+def test_python_of_a_page(page, tmp_path):
+    assert run(["-c", "\n".join(blocks(page, "python"))], tmp_path)
+
+
+def test_the_site_is_made_without_a_warning(tmp_path):
+    pytest.importorskip("sphinx", reason="missing: sphinx (pip install 'mlcalc[docs]')")
+    run(["-m", "sphinx", "-q", "-W", "--keep-going", str(ROOT / "docs"), str(tmp_path)], tmp_path)
+    assert "Quick start" in (tmp_path / "index.html").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
@@ -82,7 +94,7 @@ def test_links_to_files_lead_somewhere(document):
     text = (ROOT / document).read_text(encoding="utf-8")
     for target in re.findall(r"\]\(([^)#]+)", text):
         if not target.startswith(("http", "mailto")):
-            assert (ROOT / target).exists(), f"{document} links to {target}"
+            assert ((ROOT / document).parent / target).exists(), f"{document} links to {target}"
 
 
 @pytest.mark.parametrize("path", sorted(pretrained.path_of("water").parent.glob("*.safetensors")), ids=lambda p: p.stem)
