@@ -26,6 +26,7 @@ _HOMES = {
     "Langevin": "mlcalc.integrators.langevin",
     "MLCalculator": "mlcalc.engines.ase",
     "MTSBussi": "mlcalc.engines.ase_dynamics",
+    "MTSDynamics": "mlcalc.engines.ase_dynamics",
     "MTSLangevin": "mlcalc.engines.ase_dynamics",
     "MTSNPT": "mlcalc.engines.ase_dynamics",
     "MTSVelocityVerlet": "mlcalc.engines.ase_dynamics",
@@ -54,6 +55,7 @@ if TYPE_CHECKING:
     from mlcalc.engines.ase import MLCalculator as MLCalculator
     from mlcalc.engines.ase_dynamics import MTSNPT as MTSNPT
     from mlcalc.engines.ase_dynamics import MTSBussi as MTSBussi
+    from mlcalc.engines.ase_dynamics import MTSDynamics as MTSDynamics
     from mlcalc.engines.ase_dynamics import MTSLangevin as MTSLangevin
     from mlcalc.engines.ase_dynamics import MTSVelocityVerlet as MTSVelocityVerlet
     from mlcalc.engines.native import NativeEngine as NativeEngine
