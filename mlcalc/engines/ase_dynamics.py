@@ -70,7 +70,8 @@ class MTSDynamics(MolecularDynamics):
             raise UsageError(f"n_inner: got {n_inner!r}; give a whole number of inner steps, 1 or more")
         self.calculator = atoms.calc
         self.potential = self.calculator.potential
-        self.n_inner, self.ensemble = n_inner, ensemble or Ensemble()
+        self.n_inner, self.ensemble = n_inner, Ensemble.of(ensemble)
+        self.ensemble.check_timestep(timestep / ase_units.fs)
         constant_pressure = self.ensemble.barostat is not None
         self.potential.check_wanted(JOINT | Wanted.VIRIAL if constant_pressure else JOINT)
         if constant_pressure and not atoms.pbc.all():

@@ -113,7 +113,8 @@ class NativeEngine:
         _check_settings(forces, timestep_fs, n_inner)
         if structure.n_systems != 1:
             raise UsageError(f"structure: got a batch of {structure.n_systems} systems; give one system to an engine")
-        self.ensemble = ensemble or Ensemble()
+        self.ensemble = Ensemble.of(ensemble)
+        self.ensemble.check_timestep(timestep_fs)
         self._wanted = _FORCES[forces]
         if self.ensemble.barostat is not None:
             _check_barostat(forces, structure)
@@ -251,7 +252,7 @@ class NativeEngine:
 
     def _step(self) -> None:
         timestep = units.from_femtoseconds(self.timestep_fs)
-        if self.ensemble == Ensemble() and self.forces != "mts":
+        if self.ensemble.thermostat is None and self.forces != "mts":
             self.phase, _ = velocity_verlet.step(self.phase, self._split(self._now).fast, self._one, timestep)
         else:
             self.phase, _ = self.ensemble.step(

@@ -21,7 +21,7 @@ from mlcalc.integrators import respa
 from mlcalc.integrators.barostat import Barostat, Piston
 from mlcalc.integrators.phase import Phase, drift
 from mlcalc.integrators.respa import Forces
-from mlcalc.integrators.thermostat import Thermostat
+from mlcalc.integrators.thermostat import Thermostat, check_resolved
 
 
 @dataclass(frozen=True)
@@ -49,6 +49,19 @@ class Ensemble:
         if self.barostat is not None and (self.thermostat is None or not self.thermostat.temperature_K > 0):
             raise UsageError(f"barostat: got one with thermostat {self.thermostat}; give a thermostat above 0 K too")
 
+    @classmethod
+    def of(cls, given: Ensemble | None) -> Ensemble:
+        """What was given, or constant energy.
+
+        Raises
+        ------
+        UsageError
+            for anything else, such as a thermostat alone.
+        """
+        if given is not None and not isinstance(given, Ensemble):
+            raise UsageError(f"ensemble: got {given!r}; give an Ensemble, such as Ensemble(Langevin(300))")
+        return given or cls()
+
     @property
     def name(self) -> str:
         """nve, nvt or npt"""
@@ -64,6 +77,19 @@ class Ensemble:
     def freedom(self, n_atoms: int) -> int:
         """Degrees of freedom of the kinetic energy; the centre of mass counts only where a thermostat moves it."""
         return 3 * n_atoms - 3 if self.thermostat is None else self.thermostat.freedom(n_atoms)
+
+    def check_timestep(self, timestep_fs: float) -> None:
+        """Refuse an outer step, fs, that is too long for its parts.
+
+        Raises
+        ------
+        UsageError
+            naming the part.
+        """
+        if self.thermostat is not None:
+            self.thermostat.check_timestep(timestep_fs)
+        if self.barostat is not None:
+            check_resolved("the barostat", self.barostat.time_ps, timestep_fs)
 
     def start(self, phase: Phase, cell: Tensor) -> Phase:
         """The phase with what the ensemble adds to it; cell (3, 3), Å."""

@@ -29,7 +29,13 @@ from torch import Tensor
 from mlcalc import units
 from mlcalc.errors import UsageError
 from mlcalc.integrators.phase import Phase, kinetic_energy
-from mlcalc.integrators.thermostat import Thermostat, check_centre_at_rest, check_temperature, check_time
+from mlcalc.integrators.thermostat import (
+    Thermostat,
+    check_centre_at_rest,
+    check_resolved,
+    check_temperature,
+    check_time,
+)
 
 _YOSHIDA = (0.784513610477560, 0.235573213359357, -1.17767998417887)  # order six, solution A
 _WEIGHTS = (*_YOSHIDA, 1 - 2 * sum(_YOSHIDA), *reversed(_YOSHIDA))
@@ -71,6 +77,9 @@ class NoseHoover(Thermostat):
 
     def freedom(self, n_atoms: int) -> int:
         return 3 * n_atoms - (0 if self.external_field else 3)
+
+    def check_timestep(self, timestep_fs: float) -> None:
+        check_resolved("NoseHoover", self.time_ps, timestep_fs)
 
     def start(self, phase: Phase) -> Tensor:
         """(2 length,): ξ, then v; all 0."""

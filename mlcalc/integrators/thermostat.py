@@ -41,6 +41,15 @@ class Thermostat(abc.ABC):
         """Degrees of freedom that it holds at the temperature; 3 less where it leaves the centre of mass at rest."""
         return 3 * n_atoms
 
+    def check_timestep(self, timestep_fs: float) -> None:  # noqa: B027 (exact flows follow any step)
+        """Refuse an outer step that is too long for it.
+
+        Raises
+        ------
+        UsageError
+            with the least relaxation time.
+        """
+
     def start(self, phase: Phase) -> Tensor | None:  # noqa: ARG002 (for thermostats that have some)
         """Its own variables before the first step, (n,), float64, or None.
 
@@ -84,6 +93,21 @@ def check_time(name: str, time_ps: float) -> None:
     """
     if not (math.isfinite(time_ps) and 0 < time_ps <= 1e6):
         raise UsageError(f"{name}: got {time_ps}; give a time above 0 to 1e6 ps")
+
+
+def check_resolved(what: str, time_ps: float, timestep_fs: float) -> None:
+    """Refuse an oscillation that outer steps do not resolve.
+
+    Raises
+    ------
+    UsageError
+        for a time of less than five steps.
+    """
+    if 1000 * time_ps < 5 * timestep_fs:
+        raise UsageError(
+            f"time_ps: got {time_ps} for {what} with outer steps of {timestep_fs:g} fs; give five steps or more, "
+            f"{0.005 * timestep_fs:g} ps"
+        )
 
 
 def check_centre_at_rest(thermostat: Thermostat, phase: Phase) -> None:

@@ -192,6 +192,11 @@ def test_runs_that_cannot_be_at_constant_pressure_are_refused() -> None:
         engine(npt, 1.0, 1, Harmonic(argon().positions), "conservative")
     with pytest.raises(UsageError, match="direct forces have no virial"):
         engine(npt, 1.0, 1, LennardJones(), "direct")
+    for unresolved in (npt, Ensemble(NoseHoover(60.0, 0.1))):
+        with pytest.raises(UsageError, match="outer steps of 60 fs; give five steps or more, 0.3 ps"):
+            engine(unresolved, 60.0, 2)
+    with pytest.raises(UsageError, match=r"ensemble: got Langevin.*give an Ensemble"):
+        engine(Langevin(60.0), 1.0, 1)  # type: ignore[arg-type]
     slab = argon()
     slab.pbc = (True, True, False)
     with pytest.raises(UsageError, match="not periodic in all directions"):
@@ -199,6 +204,6 @@ def test_runs_that_cannot_be_at_constant_pressure_are_refused() -> None:
 
 
 def test_a_cell_that_flies_apart_is_stopped() -> None:
-    run = engine(Ensemble(Bussi(60.0, 0.1), Barostat(500.0, 0.01)), 8.0, 2)
+    run = engine(Ensemble(Bussi(60.0, 0.1), Barostat(500.0, 0.1)), 8.0, 2)
     with pytest.raises(RunError, match="cell: it changes by .* lengthen its time_ps"):
         run.run(200)
