@@ -164,9 +164,10 @@ class NeighbourCache:
     def _within(self, old: Structure, structure: Structure) -> bool:
         positions, carried, slack = structure.positions.detach(), old.positions, self.skin
         if not torch.equal(old.cell, structure.cell):
-            if structure.n_systems > 1 or not bool(torch.linalg.det(old.cell[0]) != 0):
+            before, now = (cell[0].detach().cpu().double() for cell in (old.cell, structure.cell))
+            if structure.n_systems > 1 or not bool(torch.linalg.det(before) != 0):
                 return False
-            strain = torch.linalg.solve(old.cell[0].double(), structure.cell[0].detach().double())
+            strain = torch.linalg.solve(before, now)
             carried = carried @ strain.to(carried)
             shortest = float(torch.linalg.svdvals(strain)[-1])
             slack = shortest * (self.cutoff + self.skin) - self.cutoff

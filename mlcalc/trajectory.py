@@ -309,11 +309,12 @@ def read_trajectory(path: str | Path) -> Trajectory:
         head = json.loads(line)
         if head["format"] not in _READABLE:
             raise ValueError(f"format {head['format']!r}")
+        layout = _layout_of(head)
     except (ValueError, KeyError, TypeError) as error:
         raise UsageError(
             f"trajectory: {path} is not an {FORMAT} file ({error}); use the program that wrote it"
         ) from None
-    n_atoms, layout = len(head["numbers"]), _layout_of(head)
+    n_atoms = len(head["numbers"])
     size = layout.size(n_atoms)
     frames: list[Frame] = []
     for start in range(0, len(body) - size - _CHECKSUM + 1, size + _CHECKSUM):

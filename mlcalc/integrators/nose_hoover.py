@@ -86,7 +86,7 @@ class NoseHoover(Thermostat):
         check_centre_at_rest(self, phase)
         return torch.zeros(2 * self.length, dtype=torch.float64)
 
-    def act(self, phase: Phase, time: float, count: int) -> Phase:  # noqa: ARG002 (no randomness)
+    def act(self, phase: Phase, time: float, count: int) -> Phase:
         assert phase.own is not None
         chain = _Chain(self, phase)
         before = chain.energy()

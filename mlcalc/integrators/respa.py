@@ -38,7 +38,7 @@ class Forces:
     virial: Tensor | None = None
 
 
-def _drift(phase: Phase, time: float, k: int) -> Phase:  # noqa: ARG001 (every inner step is alike)
+def _drift(phase: Phase, time: float, k: int) -> Phase:
     return drift(phase, time)
 
 

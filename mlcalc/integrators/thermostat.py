@@ -28,7 +28,7 @@ class Thermostat(abc.ABC):
     inside: ClassVar[bool]
 
     @property
-    def kT(self) -> float:  # noqa: N802 (the letters of every paper)
+    def kT(self) -> float:
         """eV"""
         return units.BOLTZMANN * self.temperature_K
 
@@ -50,7 +50,7 @@ class Thermostat(abc.ABC):
             with the least relaxation time.
         """
 
-    def start(self, phase: Phase) -> Tensor | None:  # noqa: ARG002 (for thermostats that have some)
+    def start(self, phase: Phase) -> Tensor | None:
         """Its own variables before the first step, (n,), float64, or None.
 
         Raises

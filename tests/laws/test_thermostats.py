@@ -114,6 +114,15 @@ def test_a_free_particle_has_the_covariance_of_the_gle() -> None:
     np.testing.assert_allclose(found, [300.0, 100.0, 50.0], rtol=4 * np.sqrt(2 / 60000))
 
 
+def test_slow_motion_remembers_as_long_as_its_friction_says() -> None:
+    """γ = A_pp − A_ps A_ss⁻¹ A_sp at zero frequency (Ceriotti, Bussi, Parrinello 2010)."""
+    drift = np.array(DRIFT)
+    friction = drift[0, 0] - drift[0, 1:] @ np.linalg.solve(drift[1:, 1:], drift[1:, 0])
+    assert GLE(300.0, DRIFT).memory_ps == pytest.approx(1 / friction)
+    assert GLE(300.0, ((1.0, 1.0), (-1.0, 0.0))).memory_ps == 0.0  # A_ss is singular: its friction has no bound
+    assert Langevin(300.0, 4.0).memory_ps == 0.25
+
+
 def test_the_white_gle_is_langevin_dynamics() -> None:
     start = resting_centre(2, 1)
     ends = []
