@@ -128,7 +128,7 @@ def _add_audit(commands: Any, default: Any) -> None:
 
 
 def _add_run(commands: Any) -> None:
-    one = _command(commands, "run", "molecular dynamics, at constant energy or in a bath")
+    one = _command(commands, "run", "molecular dynamics, at constant energy, temperature or pressure")
     _add_potential(one)
     one.add_argument(
         "--forces", choices=("mts", "conservative", "direct"),
@@ -137,9 +137,8 @@ def _add_run(commands: Any) -> None:
     one.add_argument("--timestep-fs", type=_TIMESTEP, metavar="DT", help="OUTER step (default: 0.5 × inner steps)")
     one.add_argument("--n-inner", type=_INNER, metavar="M", help="inner steps in an outer one (default: 8 with mts)")
     one.add_argument("--steps", type=_COUNT, required=True, metavar="N", help="outer steps, from the very start")
-    one.add_argument("--ensemble", choices=("nve", "langevin"), default="nve", help="langevin is NVT (default: nve)")
+    _add_ensemble(one)
     one.add_argument("--temperature-K", type=_TEMPERATURE, default=300.0, metavar="T", help="at the start; of the bath")
-    one.add_argument("--friction-per-ps", type=_number(0, 1e4, "1/ps"), default=1.0, metavar="G", help="(default: 1)")
     one.add_argument("--seed", type=_SEED, default=0, metavar="N", help="of all randomness")
     one.add_argument("--stride", type=_COUNT, default=1, metavar="N", help="outer steps from frame to frame")
     one.add_argument(
@@ -157,6 +156,26 @@ def _add_run(commands: Any) -> None:
         help="when it moves farther; reduce halves the inner steps (default: stop)",
     )  # fmt: skip
     one.set_defaults(action="run")
+
+
+def _add_ensemble(one: argparse.ArgumentParser) -> None:
+    time = _number(0, 1e6, "ps")
+    one.add_argument(
+        "--ensemble", choices=("nve", "nvt", "npt", "langevin"), default="nve",
+        help="langevin is nvt with that thermostat (default: nve)",
+    )  # fmt: skip
+    one.add_argument(
+        "--thermostat", choices=("langevin", "bussi", "nose-hoover", "gle"), help="of nvt and npt (default: langevin)"
+    )
+    one.add_argument("--friction-per-ps", type=_number(0, 1e4, "1/ps"), metavar="G", help="of langevin (default: 1)")
+    one.add_argument("--thermostat-time-ps", type=time, metavar="T", help="of bussi and nose-hoover (default: 0.1)")
+    one.add_argument("--gle-file", metavar="FILE", help="matrices A and C of gle, as GLE4MD writes them")
+    one.add_argument(
+        "--barostat", choices=("isotropic", "full"), help="what of the cell moves in npt (default: isotropic)"
+    )
+    pressure = _number(-1e4, 1e4, "GPa", inclusive=True)
+    one.add_argument("--pressure-GPa", type=pressure, metavar="P", help="of npt (default: 1e-4, 1 bar)")
+    one.add_argument("--barostat-time-ps", type=time, metavar="T", help="of npt (default: 1)")
 
 
 def _add_plot(commands: Any) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -98,12 +99,14 @@ def audit(arguments: argparse.Namespace) -> int:
 
 def run(arguments: argparse.Namespace) -> int:
     from mlcalc.audit.progress import Reporter
+    from mlcalc.simulation.ensembles import EnsembleOptions
     from mlcalc.simulation.formats import OWN, check_ending, export
     from mlcalc.simulation.run import SimulationSettings, simulate
     from mlcalc.trajectory import read_trajectory
 
     output = Path(arguments.output)
     check_ending(output)
+    ensemble = EnsembleOptions(**{f.name: getattr(arguments, f.name) for f in fields(EnsembleOptions)}).make()
     path = _writable(output.with_suffix(OWN), "output")
     atoms, _ = _read_structure(arguments.structure)
     potential = _load(arguments)
@@ -111,9 +114,11 @@ def run(arguments: argparse.Namespace) -> int:
     n_inner = arguments.n_inner or (8 if forces == "mts" else 1)
     if forces != "mts" and n_inner != 1:
         raise UsageError(f"n-inner: got {n_inner} with {forces} forces; it goes with --forces mts only")
-    names = ("steps", "stride", "ensemble", "temperature_K", "friction_per_ps", "seed", "on_drift")
+    names = ("steps", "stride", "temperature_K", "seed", "on_drift", "max_energy_change_meV")
     settings = SimulationSettings(
-        **{name: getattr(arguments, name) for name in (*names, "max_energy_change_meV")},
+        **{name: getattr(arguments, name) for name in names},
+        ensemble=ensemble,
+        friction_per_ps=arguments.friction_per_ps or 1.0,
         forces=forces,
         timestep_fs=arguments.timestep_fs or 0.5 * n_inner,
         n_inner=n_inner,

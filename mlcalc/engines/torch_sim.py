@@ -226,11 +226,11 @@ def mts_step(
     structure = model.structure(state)
     last: list[Evaluation] = []
 
-    def direct(positions: Tensor) -> Tensor:
-        return required(model.evaluate(structure.at(positions), Wanted.DIRECT), "direct_force")
+    def direct(phase: Phase) -> Tensor:
+        return required(model.evaluate(structure.at(phase.positions), Wanted.DIRECT), "direct_force")
 
-    def both(positions: Tensor) -> respa.Forces:
-        last.append(model.evaluate(structure.at(positions), JOINT))
+    def both(phase: Phase) -> respa.Forces:
+        last.append(model.evaluate(structure.at(phase.positions), JOINT))
         return respa.Forces(*split_forces(last[0]))
 
     now = Evaluation(conservative_force=state.forces, direct_force=state.direct_forces)
