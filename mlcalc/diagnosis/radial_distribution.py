@@ -93,8 +93,8 @@ def measure(
     end = min(10.0, most) if r_max is None else r_max
     if not 0 < end <= most * (1 + 1e-9):
         raise UsageError(
-            f"r_max: got {end:g} Å; half the cell's smallest width is {most:.4g} Å, and shells beyond are incomplete; give "
-            "at most that, or a larger cell"
+            f"r_max: got {end:g} Å; half the cell's smallest width is {most:.4g} Å, and shells beyond are incomplete; "
+            "give at most that, or a larger cell"
         )
     n_bins = int(end / bin_width + 1e-9) if bin_width > 0 else 0
     if n_bins < 2:
