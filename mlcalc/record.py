@@ -64,6 +64,7 @@ class Series:
     conserved_eV : of the whole system; conserved_name : what the file calls it
     conserved_for_sure : the program calls it conserved; else it is at constant energy only
     temperature_K : K; power_eV_per_ps : Σ v·(f_direct − f_conservative)
+    n_atoms : of the system, or None
     """
 
     time_ps: Array | None = None
@@ -74,6 +75,7 @@ class Series:
     kinetic_eV: Array | None = None
     temperature_K: Array | None = None
     power_eV_per_ps: Array | None = None
+    n_atoms: int | None = None
 
     def picked(self, which: NDArray[np.bool_]) -> Series:
         """Some of the lines; which : (n,)"""
@@ -173,16 +175,15 @@ def _one_series(records: Sequence[Record]) -> Series | None:
 
 
 def _with_times(frames: Frames, series: Series | None, interval_fs: float | None) -> Frames:
-    if frames.time_ps is not None:
-        if interval_fs is not None:
-            raise UsageError(f"interval_fs: got {interval_fs:g}, but the frames have times of their own; leave it out")
-        return frames
+    if frames.time_ps is not None and interval_fs is not None:
+        raise UsageError(f"interval_fs: got {interval_fs:g}, but the frames have times of their own; leave it out")
     if interval_fs is not None:
         count = np.arange(frames.n_frames) if frames.steps is None else frames.steps - frames.steps[0]
         return replace(frames, time_ps=interval_fs / 1000 * count / max(1, int(np.diff(count[:2]).sum())))
     if series is None or series.time_ps is None:
         return frames
     if frames.steps is not None and series.steps is not None and len(series.steps) > 1:
+        # of a log with several runs one was chosen: its frames, by its clock
         inside = (frames.steps >= series.steps[0]) & (frames.steps <= series.steps[-1])
         if not inside.any():
             raise UsageError(
@@ -192,7 +193,7 @@ def _with_times(frames: Frames, series: Series | None, interval_fs: float | None
         frames = frames.picked(inside)
         assert frames.steps is not None
         return replace(frames, time_ps=np.interp(frames.steps, series.steps, series.time_ps))
-    if frames.n_frames == len(series.time_ps):
+    if frames.time_ps is None and frames.n_frames == len(series.time_ps):
         return replace(frames, time_ps=series.time_ps)
     return frames
 

@@ -42,6 +42,17 @@ def units_of(name: str | None, path: Path) -> LammpsUnits:
     return UNITS[name]
 
 
+def declared_units(path: Path) -> str | None:
+    """What a log of LAMMPS says of its units; None of any other file."""
+    if not path.is_file():
+        return None
+    with open(path, errors="replace") as file:
+        if not file.readline().startswith("LAMMPS ("):
+            return None
+        found = (re.match(r"units\s+(\w+)", line) for line in file)
+        return next((match[1] for match in found if match), None)
+
+
 @dataclass
 class _Run:
     """One block of thermodynamic output, from its header to "Loop time"."""
@@ -198,6 +209,7 @@ def _series(run: _Run, units: LammpsUnits, normalised: bool, path: Path) -> Seri
         conserved_for_sure=name not in ("TotEng", "PotEng + KinEng"),
         kinetic_eV=None if kinetic is None else kinetic * energy,
         temperature_K=run.column("Temp"),
+        n_atoms=run.n_atoms,
     )
     return series if whole is None else series.picked(latest(whole))
 
