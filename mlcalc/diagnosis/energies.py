@@ -68,6 +68,6 @@ def power(bench: Bench) -> None:
         return  # only records of mlcalc can have it
     time, watts, n_atoms = series.time_ps, series.power_eV_per_ps, bench.n_atoms or 1
     found, too_short = estimate(lambda: nonconservative_power.measure(time, watts, n_atoms))
-    bench.add("non-conservative power", "power of f_direct − f_conservative", found.per_atom)
+    bench.add("non-conservative power", "non-conservative power", found.per_atom)
     if too_short:
         bench.too_short("non-conservative power", too_short)

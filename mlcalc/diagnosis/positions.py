@@ -22,7 +22,7 @@ def diffusion(bench: Bench) -> None:
         r = unwrapping.unwrap(r, frames.cell, frames.periodic)
     found, too_short = estimate(lambda: mean_square_displacement.measure(time, r, frames.masses, bench.labels))
     for one in found:
-        reason = "" if one.diffusive else f"none: MSD ~ t^{one.exponent.value:.2f}"
+        reason = "" if one.diffusive else f"not linear: t^{one.exponent.value:.2f}"
         bench.add("diffusion", f"diffusion of {one.element}", one.coefficient, NONE, reason)
         names = ("time, ps", "mean-square displacement, Å²")
         bench.curve("diffusion", one.element, names, one.lag_ps, one.displacement, one.standard_error)

@@ -95,7 +95,7 @@ def _own_trajectory(path: Path) -> Record:
     series = Series(
         time_ps=trajectory.time_ps,
         conserved_eV=trajectory.conserved,
-        conserved_name="potential + kinetic − heat",
+        conserved_name="conserved energy",
         kinetic_eV=trajectory.kinetic_energy,
         power_eV_per_ps=power if np.isfinite(power).all() else None,
         n_atoms=trajectory.n_atoms,

@@ -9,7 +9,7 @@ from mlcalc.diagnosis.result import ATTENTION, GOOD, TOO_SHORT, Diagnosis, Row
 
 WIDTH = 80
 _COLOURS = {GOOD: "32", TOO_SHORT: "33", ATTENTION: "31"}
-_LABEL, _VALUE = 34, 25
+_LABEL, _VALUE = 34, 26
 
 
 def render_text(diagnosis: Diagnosis, *, colour: bool = False) -> str:

@@ -37,7 +37,7 @@ def temperature(bench: Bench) -> None:
         bench.curve("temperature", element, names, clock, found.series[:, k])
     if found.worst is not None:
         pair = found.worst.name.removeprefix("temperature_").replace("-", " − ")
-        verdict = (GOOD, "equal") if found.equal else (ATTENTION, f"unequal, {found.worst.note}")
+        verdict = (GOOD, "equal") if found.equal else (ATTENTION, f"unequal by {found.worst.note}")
         bench.add("temperature", f"  {pair}", found.worst, *verdict)
     if too_short:
         bench.too_short("temperature", too_short)
@@ -61,7 +61,7 @@ def _on_target(bench: Bench, found: Finding) -> tuple[str, str]:
         return NONE, ""
     off = found.value - wanted
     sigmas = abs(off) / found.standard_error if found.standard_error else 0.0
-    return (GOOD, "as wanted") if sigmas < _SIGNIFICANT else (ATTENTION, f"{off:+.3g} K, {sigmas:.1f} standard errors")
+    return (GOOD, "as wanted") if sigmas < _SIGNIFICANT else (ATTENTION, f"off by {sigmas:.1f} σ")
 
 
 def _compare_with_log(bench: Bench, from_velocities: float) -> None:

@@ -37,7 +37,7 @@ class Equipartition:
     Attributes
     ----------
     temperature : of all atoms; elements : of each
-    differences : between each two elements; `.note` says how many standard errors it is
+    differences : between each two elements; `.note` says how many standard errors (σ) it is
     threshold : standard errors above which the largest difference is no chance (0.27 %, for so many pairs)
     series : (n_frames, n_elements), K
     """
@@ -99,7 +99,7 @@ def measure(velocities: ArrayLike, masses: ArrayLike, elements: Sequence[str]) -
         few = min(few, independent)
     for a, b in combinations(range(len(names)), 2):
         value, error, independent = mean_with_error(series[:, a] - series[:, b])
-        note = f"{abs(value) / error if error else 0:.1f} standard errors"
+        note = f"{abs(value) / error if error else 0:.1f} σ"
         differences.append(Finding(f"temperature_{names[a]}-{names[b]}", value, error, "K", note))
         few = min(few, independent)
     value, error, independent = mean_with_error(whole)

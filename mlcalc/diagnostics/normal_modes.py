@@ -125,7 +125,7 @@ def _bands(values: Array, parts: Sequence[tuple[str, NDArray[np.intp]]]) -> tupl
     found, few = [], float(len(values))
     for name, part in parts:
         value, error, independent = mean_with_error(values[:, part].mean(axis=1))
-        note = f"{len(part)} modes, {abs(value) / error if error else 0:.1f} standard errors"
+        note = f"{len(part)} modes, {abs(value) / error if error else 0:.1f} σ"
         found.append(Finding(name, value, error, "K", note))
         few = min(few, independent)
     return tuple(found), few

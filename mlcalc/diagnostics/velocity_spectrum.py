@@ -31,7 +31,7 @@ _OVERLAP = math.sqrt(19 / 18)  # half-overlapping Hann segments are correlated b
 _BLOCKS = 8
 _LONGEST_PS = 1.0
 _INTERPOLATION = 0.1  # error of a peak's place between two points, in their distance
-_FOLDED = 0.02  # of the kinetic energy in the last tenth of the spectrum
+_FOLDED = 0.01  # of the kinetic energy in the last twentieth of the spectrum
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,8 @@ class VelocitySpectrum:
     lag_ps, correlation, correlation_error : (n_lags,), C(t) and its standard error
     wavenumber : (n,), cm⁻¹; density, standard_error : (n,), degrees of freedom an atom in 1 cm⁻¹
     peak : cm⁻¹, where the density is highest
-    folded : share of the kinetic energy in the last tenth of the spectrum; more than 0.02 tells of motions that are too
+    folded : share of the kinetic energy in the last twentieth of the spectrum; more than 0.01 tells of motions that are
+    too
         fast for the frames' distance and appear at wrong wavenumbers
     """
 
@@ -106,8 +107,8 @@ def _spectrum(element: str, spacing: float, weighted: Array, length: int) -> Vel
     lags, correlation, correlation_error = _correlation(weighted, spacing)
     segments = _segments(weighted, length)
     wavenumber = np.asarray(np.fft.rfftfreq(length, spacing) * WAVENUMBER_OF_TERAHERTZ, dtype=float)
-    # 3 degrees of freedom an atom in all
-    segments = segments * 3 / (segments.mean(axis=0).sum() * wavenumber[1] or 1.0)
+    # 3 degrees of freedom an atom in all, by the trapezoidal rule
+    segments = segments * 3 / (np.trapezoid(segments.mean(axis=0), wavenumber) or 1.0)
     density, n = segments.mean(axis=0), len(segments)
     error = segments.std(axis=0, ddof=1) * _OVERLAP * few_samples(n) / math.sqrt(n)
     left_out = np.array([_peak(wavenumber, np.delete(segments, k, axis=0).mean(axis=0)) for k in range(n)])
@@ -117,7 +118,7 @@ def _spectrum(element: str, spacing: float, weighted: Array, length: int) -> Vel
         f"peak_{element}", _peak(wavenumber, density), math.hypot(scatter, _INTERPOLATION * wavenumber[1]), "cm⁻¹",
         f"{n} segments of {spacing * length:.3g} ps, resolution {width:.3g} cm⁻¹, up to {wavenumber[-1]:.0f} cm⁻¹",
     )  # fmt: skip
-    top = density[int(0.9 * len(density)) :].sum() / (density.sum() or 1.0)
+    top = density[int(0.95 * len(density)) :].sum() / (density.sum() or 1.0)
     return VelocitySpectrum(element, lags, correlation, correlation_error, wavenumber, density, error, peak, float(top))
 
 
@@ -127,9 +128,8 @@ def _segments(weighted: Array, length: int) -> Array:
     starts = range(0, len(weighted) - length + 1, max(1, length // 2))
     powers = []
     for start in starts:
-        power = (np.abs(np.fft.rfft(window * weighted[start : start + length], axis=0)) ** 2).sum(axis=(1, 2))
-        power[1 : (length + 1) // 2] *= 2
-        powers.append(power)
+        amplitude = np.fft.rfft(window * weighted[start : start + length], axis=0)
+        powers.append((np.abs(amplitude) ** 2).sum(axis=(1, 2)))
     return np.array(powers)
 
 

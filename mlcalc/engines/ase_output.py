@@ -58,7 +58,7 @@ def read_trajectory(path: Path) -> Record:
 
 def _from_ipi(path: Path, images: list[ase.Atoms], remarks: tuple[str, ...]) -> Record:
     """i-PI's format "ase": extended XYZ with one quantity, its name in the comment."""
-    name = next((name for name in QUANTITIES if name in images[0].arrays), "positions")
+    name = next((name for name in QUANTITIES if name != "positions" and name in images[0].arrays), "positions")
     return frames_of(
         path,
         list(images[0].symbols),
@@ -86,7 +86,7 @@ def _energies(images: list[ase.Atoms], frames: Frames) -> Series | None:
     return Series(
         time_ps=frames.time_ps,
         conserved_eV=np.array(potential, dtype=float) + kinetic,
-        conserved_name="potential + kinetic energy",
+        conserved_name="Epot + Ekin",
         conserved_for_sure=False,
         kinetic_eV=kinetic,
     )

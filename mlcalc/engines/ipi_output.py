@@ -23,23 +23,16 @@ _ENERGY = {
     "atomic_unit": HARTREE,
     "electronvolt": 1.0,
     "ase": 1.0,
-    "millielectronvolt": 1e-3,
-    "kilojoule/mol": KILOCALORIE_PER_MOLE / 4.184,
     "j/mol": KILOCALORIE_PER_MOLE / 4184,
-    "kilocal/mol": KILOCALORIE_PER_MOLE,
     "cal/mol": KILOCALORIE_PER_MOLE / 1000,
     "kelvin": BOLTZMANN,
 }
-_TIME_PS = {"atomic_unit": ATOMIC_TIME_FS / 1000, "picosecond": 1.0, "femtosecond": 1e-3, "nanosecond": 1e3}
+_TIME_PS = {"atomic_unit": ATOMIC_TIME_FS / 1000, "second": 1e12}
 _TEMPERATURE = {"atomic_unit": HARTREE / BOLTZMANN, "kelvin": 1.0, "ase": 1.0}
-_LENGTH = {"atomic_unit": BOHR, "bohr": BOHR, "angstrom": 1.0, "ase": 1.0, "nanometer": 10.0}
-_VELOCITY = {
-    "atomic_unit": _BOHR_PER_TIME,
-    "ase": 1.0,
-    "angstrom/ps": 1e-3 / FEMTOSECOND,
-    "m/s": 1e-5 / FEMTOSECOND,
-}
+_LENGTH = {"atomic_unit": BOHR, "angstrom": 1.0, "meter": 1e10, "ase": 1.0}
+_VELOCITY = {"atomic_unit": _BOHR_PER_TIME, "m/s": 1e-5 / FEMTOSECOND, "ase": 1.0}
 _MOMENTUM = {"atomic_unit": ELECTRON_MASS * _BOHR_PER_TIME, "ase": 1.0}
+_PREFIXES = {"": 1.0, "kilo": 1e3, "milli": 1e-3, "micro": 1e-6, "nano": 1e-9, "pico": 1e-12, "femto": 1e-15}
 #: Quantity of a trajectory → (what it is in a record, its units)
 QUANTITIES = {
     **dict.fromkeys(("positions", "x_centroid"), ("positions", _LENGTH)),
@@ -57,10 +50,11 @@ def factor(table: dict[str, float], unit: str | None, what: str) -> float:
     UsageError
         for a unit that is not in the table.
     """
-    name = unit or "atomic_unit"
-    if name not in table:
-        raise UsageError(f"units: {what} in {name!r}; mlcalc reads {', '.join(table)}: let i-PI write one of these")
-    return table[name]
+    name = unit if unit and unit != "automatic" else "atomic_unit"
+    for base, value in table.items():
+        if name.endswith(base) and name.removesuffix(base) in _PREFIXES:
+            return _PREFIXES[name.removesuffix(base)] * value
+    raise UsageError(f"units: {what} in {name!r}; mlcalc reads {', '.join(table)}: let i-PI write one of these")
 
 
 def read_properties(path: Path) -> Record:

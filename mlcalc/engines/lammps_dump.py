@@ -72,7 +72,9 @@ def _blocks(file: TextIO, path: Path) -> Iterator[_Block | None]:
     units: str | None = None
     time: float | None = None
     while line := file.readline():
-        if line.startswith("ITEM: UNITS"):
+        if not line.endswith("\n"):
+            yield None
+        elif line.startswith("ITEM: UNITS"):
             units = file.readline().strip()
         elif line.startswith("ITEM: TIME") and "STEP" not in line:
             text = file.readline()
@@ -82,7 +84,7 @@ def _blocks(file: TextIO, path: Path) -> Iterator[_Block | None]:
             yield block
             if block is None:
                 return
-        elif line.strip() and line.endswith("\n"):
+        elif line.strip():
             raise UsageError(f"dump: {path} has {line.strip()[:40]!r} where a frame should begin; repair the file")
 
 

@@ -140,7 +140,7 @@ class _Scanner:
         if line.startswith("---") and len(words) == 1:  # thermo_style yaml
             return
         if line.startswith("keywords:"):
-            words = re.findall(r"[\w\[\]/]+", line.partition(":")[2])
+            words = re.findall(r"'([^']*)'", line)
         self._header_next, self._open = False, True
         timestep = self._timestep or _DEFAULT_TIMESTEP.get(self.units or "")
         self.runs.append(_Run(list(words), timestep, self._minimization, not self._changed))
