@@ -17,7 +17,7 @@ from mlcalc.potentials import names, pretrained
 from mlcalc.potentials.checkpoint import read_card
 
 ROOT = Path(__file__).parent.parent
-DOCUMENTS = ("README.md", "CONTRIBUTING.md")
+DOCUMENTS = ("README.md", "CONTRIBUTING.md", "docs/diagnostics.md")
 PACKAGES = {"sevennet": "sevenn", "chgnet": "chgnet"}
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 
@@ -43,9 +43,9 @@ def commands(document: str) -> list[list[str]]:
     return [words for line in lines if (words := shlex.split(line, comments=True))]
 
 
-@pytest.mark.parametrize("number", range(len(blocks("README.md", "python"))))
-def test_python_of_the_readme(number, tmp_path):
-    assert run(["-c", blocks("README.md", "python")[number]], tmp_path)
+@pytest.mark.parametrize("code", [code for document in DOCUMENTS for code in blocks(document, "python")])
+def test_python_of_the_documents(code, tmp_path):
+    assert run(["-c", code], tmp_path)
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)

@@ -35,7 +35,7 @@ class ReadSettings:
     skip_ps: float = 0.0
 
 
-def read(paths: Sequence[str | Path], settings: ReadSettings | None = None) -> Record:
+def read_record(paths: Sequence[str | Path], settings: ReadSettings | None = None) -> Record:
     """One record of the files of one run: a trajectory, a log, or both; i-PI's positions and velocities.
 
     Raises
@@ -91,13 +91,14 @@ def _own_trajectory(path: Path) -> Record:
         velocities=trajectory.momenta / trajectory.masses[:, None],
         time_ps=trajectory.time_ps,
     )
-    power = trajectory.power
+    # what f_direct − f_conservative does to a run that it does not drive is no heating
+    driven = trajectory.provenance.get("forces") == "direct" and np.isfinite(trajectory.power).all()
     series = Series(
         time_ps=trajectory.time_ps,
         conserved_eV=trajectory.conserved,
         conserved_name="conserved energy",
         kinetic_eV=trajectory.kinetic_energy,
-        power_eV_per_ps=power if np.isfinite(power).all() else None,
+        power_eV_per_ps=trajectory.power if driven else None,
         n_atoms=trajectory.n_atoms,
     )
     return Record(path.name, frames, series)

@@ -13,7 +13,7 @@ from ase.build import bulk
 
 from mlcalc import cli
 from mlcalc.diagnosis.bench import DiagnosisSettings
-from mlcalc.diagnosis.read import read
+from mlcalc.diagnosis.read import read_record
 from mlcalc.diagnosis.run import diagnose
 from mlcalc.potentials.lennard_jones import LennardJones
 from mlcalc.record import Frames, Record, Series
@@ -66,7 +66,7 @@ def test_a_log_alone_gives_the_drift(folder: Path, capsys: pytest.CaptureFixture
 
 
 def test_without_velocities_the_remedy_is_named(folder: Path) -> None:
-    record = read([folder / "run.trajectory"])
+    record = read_record([folder / "run.trajectory"])
     assert record.frames is not None
     found = diagnose(replace(record, frames=replace(record.frames, velocities=None, time_ps=None)))
     assert "no velocities in these files; write them (LAMMPS: dump" in found.not_done["temperature"]
@@ -190,6 +190,6 @@ def test_mistakes_get_one_line(
 
 
 def test_a_range_that_is_too_long_is_said_and_the_rest_is_done(folder: Path) -> None:
-    found = diagnose(read([folder / "run.trajectory"]), DiagnosisSettings(r_max_A=9.0))
+    found = diagnose(read_record([folder / "run.trajectory"]), DiagnosisSettings(r_max_A=9.0))
     assert "half the cell's smallest width is 5.3 Å" in found.not_done["radial distribution"]
     assert found.rows_of("temperature")

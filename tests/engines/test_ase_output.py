@@ -13,7 +13,7 @@ from ase.calculators.emt import EMT
 from ase.md.velocitydistribution import thermalize_momenta
 from ase.md.verlet import VelocityVerlet
 
-from mlcalc.diagnosis.read import ReadSettings, read
+from mlcalc.diagnosis.read import ReadSettings, read_record
 from mlcalc.errors import UsageError
 
 STEP_FS = 4.0
@@ -36,7 +36,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("name", ["run.traj", "run.extxyz"])
 def test_frames_and_energies_are_those_of_ase(folder: Path, name: str) -> None:
-    record = read([folder / name], ReadSettings(interval_fs=STEP_FS))
+    record = read_record([folder / name], ReadSettings(interval_fs=STEP_FS))
     images = ase.io.read(folder / "run.traj", ":")
     frames, series = record.frames, record.series
     assert frames is not None and series is not None and frames.velocities is not None
@@ -48,7 +48,7 @@ def test_frames_and_energies_are_those_of_ase(folder: Path, name: str) -> None:
 
 
 def test_a_log_gives_the_times(folder: Path) -> None:
-    record = read([folder / "run.log", folder / "run.traj"])
+    record = read_record([folder / "run.log", folder / "run.traj"])
     assert record.frames is not None and record.series is not None
     assert record.frames.time_ps == pytest.approx(0.001 * STEP_FS * np.arange(21), abs=1e-4)
     assert np.allclose(
@@ -56,7 +56,7 @@ def test_a_log_gives_the_times(folder: Path) -> None:
         [a.get_temperature() for a in ase.io.read(folder / "run.traj", ":")],
         atol=0.06,
     )
-    alone = read([folder / "run.traj"])
+    alone = read_record([folder / "run.traj"])
     assert alone.frames is not None and alone.frames.time_ps is None
 
 
@@ -64,11 +64,11 @@ def test_what_a_killed_run_leaves(folder: Path, tmp_path: Path) -> None:
     for name in ("run.traj", "run.extxyz"):
         whole = (folder / name).read_bytes()
         (tmp_path / name).write_bytes(whole[: len(whole) * 3 // 4])
-        record = read([tmp_path / name])
+        record = read_record([tmp_path / name])
         assert record.frames is not None and 10 <= record.frames.n_frames < 21
         assert "ends within a frame" in record.remarks[0]
     (tmp_path / "run.log").write_text((folder / "run.log").read_text()[:-5])
-    record = read([tmp_path / "run.log"])
+    record = read_record([tmp_path / "run.log"])
     assert record.series is not None and record.series.time_ps is not None and len(record.series.time_ps) == 20
 
 
@@ -77,14 +77,14 @@ def test_what_cannot_be_used_is_refused(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "empty.xyz").write_text("")
     for path, message in (("what.dat", "neither mlcalc nor ASE"), ("empty.xyz", "empty"), ("none.traj", "no file")):
         with pytest.raises(UsageError, match=message):
-            read([tmp_path / path])
+            read_record([tmp_path / path])
     with pytest.raises(UsageError, match="skip_ps.*no times"):
-        read([folder / "run.traj"], ReadSettings(skip_ps=0.1))
+        read_record([folder / "run.traj"], ReadSettings(skip_ps=0.1))
     with pytest.raises(UsageError, match="interval_fs"):
-        read([folder / "run.log"], ReadSettings(interval_fs=1.0))
+        read_record([folder / "run.log"], ReadSettings(interval_fs=1.0))
     without = [bulk("Cu"), bulk("Cu")]
     without[1].set_array("velocities", np.ones((1, 3)))
     without[0].set_array("velocities", np.ones((1, 3)))
     ase.io.write(tmp_path / "velocities.extxyz", without)
-    record = read([tmp_path / "velocities.extxyz"])
+    record = read_record([tmp_path / "velocities.extxyz"])
     assert record.frames is not None

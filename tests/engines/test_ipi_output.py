@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mlcalc.diagnosis.read import ReadSettings, read
+from mlcalc.diagnosis.read import ReadSettings, read_record
 from mlcalc.errors import UsageError
 from mlcalc.units import BOHR, BOLTZMANN, HARTREE
 
@@ -63,7 +63,7 @@ def test_energies_and_temperatures_are_those_of_ipi(folder: Path) -> None:
 
     i-PI's xyz has six digits, and its masses are those of an older table than ASE's (1.00794 and 1.008 for hydrogen).
     """
-    record = read([folder / "s.out", folder / "s.x_0.xyz", folder / "s.v_0.xyz"])
+    record = read_record([folder / "s.out", folder / "s.x_0.xyz", folder / "s.v_0.xyz"])
     frames, series = record.frames, record.series
     assert frames is not None and series is not None
     assert frames.velocities is not None and frames.positions is not None and series.kinetic_eV is not None
@@ -82,13 +82,13 @@ def test_energies_and_temperatures_are_those_of_ipi(folder: Path) -> None:
 
 def test_deuterium_is_heavy_hydrogen(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "heavy.xyz").write_text((folder / "s.x_0.xyz").read_text().replace(" C ", " D "))
-    frames = read([tmp_path / "heavy.xyz"]).frames
+    frames = read_record([tmp_path / "heavy.xyz"]).frames
     assert frames is not None
     assert frames.masses[4] == pytest.approx(2.014, abs=1e-3) and frames.numbers[4] == 1
 
 
 def test_the_cell_is_that_of_ipi(folder: Path) -> None:
-    frames = read([folder / "s.x_0.xyz"]).frames
+    frames = read_record([folder / "s.x_0.xyz"]).frames
     assert frames is not None
     xx, yy, zz, xy, xz, yz = np.loadtxt(folder / "s.out")[0, 6:12]
     assert np.allclose(frames.cell[0], [[xx, 0, 0], [xy, yy, 0], [xz, yz, zz]], atol=1e-4)
@@ -98,7 +98,7 @@ def test_units_and_formats_are_the_same(folder: Path) -> None:
     """Atomic units, m/s, momenta, and extended XYZ in ASE's units."""
 
     def frames(*names: str):  # type: ignore[no-untyped-def]
-        return read([folder / "s.out", *(folder / f"s.{name}" for name in names)]).frames
+        return read_record([folder / "s.out", *(folder / f"s.{name}" for name in names)]).frames
 
     one = frames("x_0.xyz", "v_0.xyz")
     for names in (("au_0.xyz", "p_0.xyz"), ("xc.extxyz", "vc.extxyz")):
@@ -107,12 +107,12 @@ def test_units_and_formats_are_the_same(folder: Path) -> None:
         assert np.allclose(other.velocities, one.velocities, rtol=3e-4, atol=1e-6)
         assert np.allclose(other.cell, one.cell, atol=1e-4)
     assert np.allclose(frames("vms_0.xyz").velocities, one.velocities[::2], rtol=1e-5)
-    record = read([folder / "s.x_0.xyz", folder / "s.vms_0.xyz"])
+    record = read_record([folder / "s.x_0.xyz", folder / "s.vms_0.xyz"])
     assert record.frames is not None and record.frames.n_frames == 11
     assert "11 frames in common" in record.remarks[0]
-    bare = read([folder / "s.bare"]).series
+    bare = read_record([folder / "s.bare"]).series
     assert bare is not None and bare.conserved_name == "potential + kinetic_md" and not bare.conserved_for_sure
-    full = read([folder / "s.out"]).series
+    full = read_record([folder / "s.out"]).series
     assert full is not None and full.kinetic_eV is not None
     potential = np.loadtxt(folder / "s.out")[:, 5]
     assert np.allclose(bare.conserved_eV, potential + full.kinetic_eV, rtol=1e-6)
@@ -121,13 +121,13 @@ def test_units_and_formats_are_the_same(folder: Path) -> None:
 
 def test_what_cannot_be_used_is_refused(folder: Path) -> None:
     with pytest.raises(UsageError, match="holds forces; give positions"):
-        read([folder / "s.f_0.xyz"])
+        read_record([folder / "s.f_0.xyz"])
     with pytest.raises(UsageError, match="two of them have positions"):
-        read([folder / "s.x_0.xyz", folder / "s.au_0.xyz"])
+        read_record([folder / "s.x_0.xyz", folder / "s.au_0.xyz"])
     with pytest.raises(UsageError, match="both logs"):
-        read([folder / "s.out", folder / "s.bare"])
+        read_record([folder / "s.out", folder / "s.bare"])
     with pytest.raises(UsageError, match="s.none"):
-        read([folder / "s.none"])
+        read_record([folder / "s.none"])
 
 
 def test_killed_and_restarted_runs(folder: Path, tmp_path: Path) -> None:
@@ -135,13 +135,13 @@ def test_killed_and_restarted_runs(folder: Path, tmp_path: Path) -> None:
     text, table = (folder / "s.x_0.xyz").read_text(), (folder / "s.out").read_text()
     (tmp_path / "cut.xyz").write_text(text[:-3])
     (tmp_path / "cut.out").write_text(table[:-30])
-    record = read([tmp_path / "cut.out", tmp_path / "cut.xyz"])
+    record = read_record([tmp_path / "cut.out", tmp_path / "cut.xyz"])
     assert record.frames is not None and record.frames.n_frames == 20
     assert record.series is not None and record.series.steps is not None and len(record.series.steps) == 40
     assert len(record.remarks) == 2
     lines = text.splitlines(keepends=True)
     (tmp_path / "again.xyz").write_text("".join(lines[: 8 * 15] + lines[8 * 10 :]))
-    frames = read([tmp_path / "again.xyz"], ReadSettings(interval_fs=1.0)).frames
+    frames = read_record([tmp_path / "again.xyz"], ReadSettings(interval_fs=1.0)).frames
     assert frames is not None and frames.steps is not None and frames.time_ps is not None
     assert frames.steps.tolist() == list(range(0, 41, 2))
     assert frames.time_ps == pytest.approx(0.001 * np.arange(21))

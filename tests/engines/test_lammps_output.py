@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mlcalc.diagnosis.read import ReadSettings, read
+from mlcalc.diagnosis.read import ReadSettings, read_record
 from mlcalc.errors import UsageError
 from mlcalc.record import Record
 from mlcalc.units import BOLTZMANN
@@ -77,7 +77,7 @@ def test_energies_and_temperatures_are_those_of_lammps(folder: Path) -> None:
     Energies of the log and velocities of the dump have different units: agreement means that both are right. LAMMPS's
     constants have seven digits, its dump six.
     """
-    record = read([folder / "log.lammps", folder / "wrapped.lammpstrj"], ReadSettings(elements=ELEMENTS))
+    record = read_record([folder / "log.lammps", folder / "wrapped.lammpstrj"], ReadSettings(elements=ELEMENTS))
     frames, series = record.frames, record.series
     assert frames is not None and series is not None and series.kinetic_eV is not None
     assert frames.n_frames == len(series.kinetic_eV) == 9
@@ -97,7 +97,7 @@ def test_all_forms_of_positions_are_the_same(folder: Path) -> None:
     settings = ReadSettings(elements=ELEMENTS, units=folder.name.rstrip("0123456789"))
     found = {}
     for name in ("wrapped", "unwrapped", "scaled"):
-        frames = read([folder / f"{name}.lammpstrj"], settings).frames
+        frames = read_record([folder / f"{name}.lammpstrj"], settings).frames
         assert frames is not None and frames.positions is not None
         found[name] = frames
     for name in ("wrapped", "scaled"):
@@ -112,17 +112,18 @@ def test_all_forms_of_positions_are_the_same(folder: Path) -> None:
 
 def test_units_come_from_the_log_or_the_dump_or_the_user(folder: Path) -> None:
     with pytest.raises(UsageError, match="units.*--units metal"):
-        read([folder / "wrapped.lammpstrj"], ReadSettings(elements=ELEMENTS))
-    named = read([folder / "unwrapped.lammpstrj"])
+        read_record([folder / "wrapped.lammpstrj"], ReadSettings(elements=ELEMENTS))
+    named = read_record([folder / "unwrapped.lammpstrj"])
     assert np.allclose(
-        kinetic_energies(named)[0], kinetic_energies(read([folder / "log.lammps", folder / "unwrapped.lammpstrj"]))[0]
+        kinetic_energies(named)[0],
+        kinetic_energies(read_record([folder / "log.lammps", folder / "unwrapped.lammpstrj"]))[0],
     )
     with pytest.raises(UsageError, match="elements.*--elements H,O"):
-        read([folder / "log.lammps", folder / "wrapped.lammpstrj"])
+        read_record([folder / "log.lammps", folder / "wrapped.lammpstrj"])
     with pytest.raises(UsageError, match="2 types"):
-        read([folder / "log.lammps", folder / "wrapped.lammpstrj"], ReadSettings(elements=("Ar",)))
+        read_record([folder / "log.lammps", folder / "wrapped.lammpstrj"], ReadSettings(elements=("Ar",)))
     with pytest.raises(UsageError, match="'Xy' is no element"):
-        read([folder / "log.lammps", folder / "wrapped.lammpstrj"], ReadSettings(elements=("Ar", "Xy")))
+        read_record([folder / "log.lammps", folder / "wrapped.lammpstrj"], ReadSettings(elements=("Ar", "Xy")))
 
 
 def test_what_a_killed_run_leaves(folder: Path, tmp_path: Path) -> None:
@@ -131,14 +132,14 @@ def test_what_a_killed_run_leaves(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "cut.lammpstrj").write_text(dump[:-30])
     lines = log[: log.index("Loop time")].splitlines(keepends=True)
     (tmp_path / "cut.log").write_text("".join(lines)[:-20])
-    record = read([tmp_path / "cut.log", tmp_path / "cut.lammpstrj"], ReadSettings(elements=ELEMENTS))
+    record = read_record([tmp_path / "cut.log", tmp_path / "cut.lammpstrj"], ReadSettings(elements=ELEMENTS))
     assert record.frames is not None and record.series is not None and record.series.time_ps is not None
     assert record.frames.n_frames == 8 and len(record.series.time_ps) == 8
     assert len(record.remarks) == 2 and all("ends within" in remark for remark in record.remarks)
     last = dump.rindex("ITEM: TIMESTEP")
     for cut in (last + 5, last + 18, last + 60, last + 200, len(dump) - 1):
         (tmp_path / "cut.lammpstrj").write_text(dump[:cut])
-        frames = read([tmp_path / "cut.lammpstrj"], ReadSettings(elements=ELEMENTS, units="metal")).frames
+        frames = read_record([tmp_path / "cut.lammpstrj"], ReadSettings(elements=ELEMENTS, units="metal")).frames
         assert frames is not None and frames.n_frames == 8
 
 
@@ -164,7 +165,9 @@ def test_the_two_orientations_of_a_general_cell(tmp_path: Path) -> None:
     run_lammps(tmp_path, _GENERAL)
     found = []
     for name in ("general", "turned"):
-        frames = read([tmp_path / "log.lammps", tmp_path / f"{name}.lammpstrj"], ReadSettings(elements=("Ar",))).frames
+        frames = read_record(
+            [tmp_path / "log.lammps", tmp_path / f"{name}.lammpstrj"], ReadSettings(elements=("Ar",))
+        ).frames
         assert frames is not None and frames.positions is not None and frames.velocities is not None
         fractions = frames.positions @ np.linalg.inv(frames.cell)
         found.append((fractions - np.round(fractions), np.linalg.norm(frames.velocities, axis=2)))
@@ -188,24 +191,24 @@ def test_several_runs_in_one_log(tmp_path: Path) -> None:
     """A minimisation; two runs that go on as one; one with another timestep and a thermostat, the default."""
     folder = lammps(tmp_path, commands=SEVERAL)
     files = [folder / "log.lammps", folder / "unwrapped.lammpstrj"]
-    last = read(files)
+    last = read_record(files)
     assert last.series is not None and last.frames is not None and last.frames.steps is not None
     assert "3 runs; this is number 3, the last" in last.remarks[0]
     assert last.series.time_ps == pytest.approx(0.01 * np.arange(7))
     assert last.frames.time_ps == pytest.approx(last.series.time_ps)
     assert last.frames.steps.tolist() == list(range(45, 76, 5))
     assert np.allclose(kinetic_energies(last), last.series.kinetic_eV, rtol=2e-5)
-    middle = read(files, ReadSettings(run=2))
+    middle = read_record(files, ReadSettings(run=2))
     assert middle.series is not None and middle.series.time_ps == pytest.approx(0.02 * np.arange(9))
     with pytest.raises(UsageError, match="got 4, but .* has 3 runs"):
-        read(files, ReadSettings(run=4))
-    later = read(files, ReadSettings(skip_ps=0.035))
+        read_record(files, ReadSettings(run=4))
+    later = read_record(files, ReadSettings(skip_ps=0.035))
     assert later.frames is not None and later.frames.n_frames == 3
 
 
 def test_thermo_style_yaml_and_a_missing_total(tmp_path: Path) -> None:
     folder = lammps(tmp_path, commands="thermo_style yaml\nrun 20", more="")
-    series = read([folder / "log.lammps"]).series
+    series = read_record([folder / "log.lammps"]).series
     assert series is not None and series.time_ps == pytest.approx(0.02 * np.arange(5))
     assert series.conserved_name == "PotEng + KinEng" and not series.conserved_for_sure
     assert series.conserved_eV is not None and series.kinetic_eV is not None
@@ -227,4 +230,4 @@ DUMP = "ITEM: TIMESTEP\n0\nITEM: NUMBER OF ATOMS\n1\nITEM: BOX BOUNDS pp pp pp\n
 def test_files_that_cannot_be_used(tmp_path: Path, text: str, message: str) -> None:
     (tmp_path / "file").write_text(text)
     with pytest.raises(UsageError, match=message):
-        read([tmp_path / "file"])
+        read_record([tmp_path / "file"])
