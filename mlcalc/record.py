@@ -203,8 +203,8 @@ def _without_start(frames: Frames | None, series: Series | None, skip_ps: float)
     if any(clock is None for clock in clocks):
         raise UsageError(f"skip_ps: got {skip_ps:g}, but a file has no times; give --interval-fs or the log as well")
     begin = min((float(clock[0]) for clock in clocks if clock is not None), default=0.0) + skip_ps
-    if all(float(clock[-1]) < begin for clock in clocks if clock is not None):
-        raise UsageError(f"skip_ps: got {skip_ps:g}, but the files end before; give less")
+    if any(float(clock[-1]) < begin for clock in clocks if clock is not None):
+        raise UsageError(f"skip_ps: got {skip_ps:g}, but a file ends before; give less")
     if frames is not None and frames.time_ps is not None:
         frames = frames.picked(frames.time_ps >= begin)
     if series is not None and series.time_ps is not None:

@@ -28,7 +28,7 @@ from mlcalc.units import BOLTZMANN, MILLIPASCAL_SECOND
 
 Array = NDArray[np.float64]
 _BLOCKS = 8
-_FEWEST_FRAMES = 20  # of a block
+_FEWEST, _FEWEST_FRAMES = 4, 20  # of a block: to fit a line at all, and to rely on it
 _FIT = (0.1, 0.5)  # lags, in lengths of a block
 _XI = 2.837297
 _NEAR_ONE = 0.15  # an exponent closer to 1 is taken for diffusion
@@ -73,7 +73,7 @@ def measure(
     Raises
     ------
     UsageError
-        for shapes that do not fit, uneven times, fewer than 16 frames, or a single atom: it is its centre of mass.
+        for shapes that do not fit, uneven times, fewer than 32 frames, or a single atom: it is its centre of mass.
     TooShortToTell
         for fewer than 160 frames; `.estimate` has the results all the same.
     """
@@ -85,9 +85,9 @@ def measure(
             f"time_ps, positions, masses: got shapes {np.shape(time_ps)}, {r.shape}, {m.shape}; give (n_frames,), "
             "(n_frames, n_atoms, 3), (n_atoms,)"
         )
-    if len(r) < 2 * _BLOCKS or len(m) < 2:
+    if len(r) < _FEWEST * _BLOCKS or len(m) < 2:
         raise UsageError(
-            f"positions: got {len(r)} frames of {len(m)} atoms; give {2 * _BLOCKS} or more, of two or more"
+            f"positions: got {len(r)} frames of {len(m)} atoms; give {_FEWEST * _BLOCKS} or more, of two or more"
         )
     relative = r - np.einsum("i,fix->fx", m / m.sum(), r)[:, None, :]
     length = len(r) // _BLOCKS

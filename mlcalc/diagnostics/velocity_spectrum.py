@@ -29,6 +29,7 @@ _HANN_WIDTH = 1.44  # full width at half maximum of a line, in inverse lengths o
 _FEWEST_SEGMENTS, _FEWEST_FRAMES = 4, 32
 _OVERLAP = math.sqrt(19 / 18)  # half-overlapping Hann segments are correlated by 1/6 in amplitude
 _BLOCKS = 8
+_ATOMS_AT_ONCE = 1000
 _LONGEST_PS = 1.0
 _INTERPOLATION = 0.1  # error of a peak's place between two points, in their distance
 _FOLDED = 0.01  # of the kinetic energy in the last twentieth of the spectrum
@@ -104,8 +105,10 @@ def measure(
 
 def _spectrum(element: str, spacing: float, weighted: Array, length: int) -> VelocitySpectrum:
     """weighted : (n_frames, n_atoms, 3), velocities times the square root of the mass"""
-    lags, correlation, correlation_error = _correlation(weighted, spacing)
-    segments = _segments(weighted, length)
+    # some atoms at a time: transforms of all of a large system would not fit into memory
+    parts = np.array_split(weighted, -(-weighted.shape[1] // _ATOMS_AT_ONCE), axis=1)
+    lags, correlation, correlation_error = _correlation(parts, spacing)
+    segments = np.sum([_segments(part, length) for part in parts], axis=0)
     wavenumber = np.asarray(np.fft.rfftfreq(length, spacing) * WAVENUMBER_OF_TERAHERTZ, dtype=float)
     # 3 degrees of freedom an atom in all, by the trapezoidal rule
     segments = segments * 3 / (np.trapezoid(segments.mean(axis=0), wavenumber) or 1.0)
@@ -133,17 +136,17 @@ def _segments(weighted: Array, length: int) -> Array:
     return np.array(powers)
 
 
-def _correlation(weighted: Array, spacing: float) -> tuple[Array, Array, Array]:
+def _correlation(parts: list[Array], spacing: float) -> tuple[Array, Array, Array]:
     """(lags, C, its error) up to 1 ps or half a block, from blocks."""
-    length = len(weighted) // _BLOCKS
+    length = len(parts[0]) // _BLOCKS
     n_lags = max(2, min(length // 2, round(_LONGEST_PS / spacing)) + 1)
-    blocks = []
+    blocks = np.zeros((_BLOCKS, n_lags))
     for k in range(_BLOCKS):
-        block = weighted[k * length : (k + 1) * length].reshape(length, -1)
-        spectrum = np.fft.rfft(block, 2 * length, axis=0)
-        products = np.fft.irfft((np.abs(spectrum) ** 2).sum(axis=1))[:n_lags]
-        blocks.append(products / (length - np.arange(n_lags)))
-    values = np.array(blocks) / (np.mean(blocks, axis=0)[0] or 1.0)
+        for part in parts:
+            spectrum = np.fft.rfft(part[k * length : (k + 1) * length].reshape(length, -1), 2 * length, axis=0)
+            blocks[k] += np.fft.irfft((np.abs(spectrum) ** 2).sum(axis=1))[:n_lags]
+    blocks /= length - np.arange(n_lags)
+    values = blocks / (blocks.mean(axis=0)[0] or 1.0)
     error = values.std(axis=0, ddof=1) * few_samples(_BLOCKS) / math.sqrt(_BLOCKS)
     return np.asarray(spacing * np.arange(n_lags), dtype=float), values.mean(axis=0), error
 

@@ -113,22 +113,20 @@ def read_xyz(path: Path) -> Record:
     UsageError
         for a file that is no such trajectory, or holds another quantity.
     """
-    with open(path, errors="replace") as file:
-        blocks = list(_blocks(file))
-    torn = bool(blocks) and blocks[-1] is None
+    try:
+        with open(path, errors="replace") as file:
+            blocks = list(_blocks(file))
+    except (ValueError, IndexError) as error:
+        raise UsageError(f"trajectory: {path} has a line that is no atom's ({error}); repair the file") from error
     whole = [block for block in blocks if block is not None]
     if not whole:
         raise UsageError(f"trajectory: {path} has no whole frame; give an xyz of i-PI")
-    comment, lines = whole[0]
-    symbols = [line.split()[0] for line in lines]
-    values = []
-    for _, rows in whole:
-        if [row.split(None, 1)[0] for row in rows] != symbols:
-            raise UsageError(f"trajectory: {path} has other atoms in some frames; give one run of one system")
-        values.append(np.loadtxt(rows, usecols=(1, 2, 3), ndmin=2, comments=None))
-    remarks = (f"{path.name} ends within a frame; the {len(whole)} whole ones are used",) if torn else ()
-    cells = np.array([_cell(text, path) for text, _ in whole])
-    return frames_of(path, symbols, np.array(values), cells, [text for text, _ in whole], remarks)
+    comments, symbols, values = zip(*whole, strict=True)
+    if any(some != symbols[0] for some in symbols):
+        raise UsageError(f"trajectory: {path} has other atoms in some frames; give one run of one system")
+    torn = (f"{path.name} ends within a frame; the {len(whole)} whole ones are used",) if blocks[-1] is None else ()
+    cells = np.array([_cell(comment, path) for comment in comments])
+    return frames_of(path, symbols[0], np.array(values), cells, list(comments), torn)
 
 
 def frames_of(
@@ -183,8 +181,8 @@ def _cell(comment: str, path: Path) -> Array:
     return np.asarray(Cell.fromcellpar([length * value for value in parameters[:3]] + parameters[3:]).array)
 
 
-def _blocks(file: TextIO) -> Iterator[tuple[str, list[str]] | None]:
-    """(comment, atom lines) of each frame; None where the file ends within one."""
+def _blocks(file: TextIO) -> Iterator[tuple[str, list[str], Array] | None]:
+    """(comment, symbols, values) of each frame; None where the file ends within one."""
     while line := file.readline():
         if not line.strip():
             continue
@@ -195,4 +193,5 @@ def _blocks(file: TextIO) -> Iterator[tuple[str, list[str]] | None]:
         if not lines or not lines[-1].endswith("\n"):
             yield None
             return
-        yield comment, lines
+        symbols = [line.split(None, 1)[0] for line in lines]
+        yield comment, symbols, np.loadtxt(lines, usecols=(1, 2, 3), ndmin=2, comments=None)

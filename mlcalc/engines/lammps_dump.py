@@ -11,7 +11,7 @@ import numpy as np
 from ase.data import atomic_masses, atomic_numbers
 from numpy.typing import NDArray
 
-from mlcalc.engines.lammps_log import units_of
+from mlcalc.engines.lammps_log import LammpsUnits, units_of
 from mlcalc.errors import UsageError
 from mlcalc.record import Frames, Record, latest
 from mlcalc.units import PICOSECOND
@@ -26,11 +26,31 @@ _POSITIONS = (
 )
 _VELOCITIES = ("vx", "vy", "vz")
 _IMAGES = ("ix", "iy", "iz")
+_WRAPPED = (("x", "y", "z"), ("xs", "ys", "zs"))
+
+
+@dataclass(frozen=True)
+class _Layout:
+    """Which columns are read, and what they are."""
+
+    names: list[str]
+    positions: bool
+    scaled: bool
+    images: bool
+    velocities: bool
+
+    @classmethod
+    def of(cls, columns: Sequence[str]) -> _Layout:
+        has = set(columns)
+        where, scaled = next(((names, scaled) for names, scaled in _POSITIONS if has >= set(names)), ((), False))
+        velocities = _VELOCITIES if has >= set(_VELOCITIES) else ()
+        images = _IMAGES if where in _WRAPPED and has >= set(_IMAGES) else ()
+        return cls(["id", *where, *velocities, *images], bool(where), scaled, bool(images), bool(velocities))
 
 
 @dataclass(frozen=True)
 class _Block:
-    """One frame as it stands in the file."""
+    """One frame: its head, and the columns of its layout by id, (n_atoms, n_names)."""
 
     step: int
     time: float | None
@@ -39,7 +59,7 @@ class _Block:
     cell: Array
     periodic: tuple[bool, bool, bool]
     columns: list[str]
-    lines: list[str]
+    table: Array
 
 
 def read_dump(path: Path, *, units: str | None = None, elements: Sequence[str] = ()) -> Record:
@@ -55,16 +75,19 @@ def read_dump(path: Path, *, units: str | None = None, elements: Sequence[str] =
     UsageError
         for a file that is no such dump, misses columns, or has atoms that come and go.
     """
-    blocks, torn = [], False
-    with open(path, errors="replace") as file:
-        for block in _blocks(file, path):
-            torn |= block is None
-            blocks += [] if block is None else [block]
+    try:
+        with open(path, errors="replace") as file:
+            found = list(_blocks(file, path))
+    except (ValueError, IndexError) as error:
+        if isinstance(error, UsageError):
+            raise
+        raise UsageError(f"dump: {path} has a frame that is not as announced ({error}); repair the file") from error
+    blocks = [block for block in found if block is not None]
     if not blocks:
         raise UsageError(f"dump: {path} has no whole frame; give a dump custom of LAMMPS")
     frames = _frames(blocks, units, elements, path)
-    remarks = (f"{path.name} ends within a frame; the {frames.n_frames} whole ones are used",) if torn else ()
-    return Record(path.name, frames=frames, remarks=remarks)
+    torn = (f"{path.name} ends within a frame; the {len(blocks)} whole ones are used",)
+    return Record(path.name, frames=frames, remarks=torn if found[-1] is None else ())
 
 
 def _blocks(file: TextIO, path: Path) -> Iterator[_Block | None]:
@@ -80,7 +103,7 @@ def _blocks(file: TextIO, path: Path) -> Iterator[_Block | None]:
             text = file.readline()
             time = float(text) if text.endswith("\n") else None
         elif line.startswith("ITEM: TIMESTEP"):
-            block = _block(file, units, time)
+            block = _block(file, units, time, path)
             yield block
             if block is None:
                 return
@@ -88,16 +111,21 @@ def _blocks(file: TextIO, path: Path) -> Iterator[_Block | None]:
             raise UsageError(f"dump: {path} has {line.strip()[:40]!r} where a frame should begin; repair the file")
 
 
-def _block(file: TextIO, units: str | None, time: float | None) -> _Block | None:
+def _block(file: TextIO, units: str | None, time: float | None, path: Path) -> _Block | None:
     head = [file.readline() for _ in range(8)]  # step, item, number of atoms, item, three bounds, item
     if not head[-1].endswith("\n"):
         return None
-    n_atoms = int(head[2])
-    lines = [file.readline() for _ in range(n_atoms)]
+    lines = [file.readline() for _ in range(int(head[2]))]
     if not lines or not lines[-1].endswith("\n"):
         return None
     origin, cell, periodic = _box(head[3].split()[3:], [[float(word) for word in line.split()] for line in head[4:7]])
-    return _Block(int(head[0]), time, units, origin, cell, periodic, head[7].split()[2:], lines)
+    columns = head[7].split()[2:]
+    if "id" not in columns:
+        raise UsageError(f"dump: {path} has no column id, so atoms cannot be told apart; dump id type x y z vx vy vz")
+    places = [columns.index(name) for name in _Layout.of(columns).names]
+    table = np.loadtxt(lines, usecols=places, ndmin=2, comments=None)
+    table = table[np.argsort(table[:, 0], kind="stable")]
+    return _Block(int(head[0]), time, units, origin, cell, periodic, columns, table)
 
 
 def _box(words: Sequence[str], bounds: Sequence[Sequence[float]]) -> tuple[Array, Array, tuple[bool, bool, bool]]:
@@ -122,63 +150,48 @@ def _box(words: Sequence[str], bounds: Sequence[Sequence[float]]) -> tuple[Array
 def _frames(blocks: list[_Block], units: str | None, elements: Sequence[str], path: Path) -> Frames:
     first = blocks[0]
     for block in blocks:
-        if len(block.lines) != len(first.lines) or block.columns != first.columns:
+        if block.columns != first.columns or not np.array_equal(block.table[:, 0], first.table[:, 0]):
             raise UsageError(
                 f"dump: step {block.step} of {path} has other atoms or columns than step {first.step}; dump one group "
                 "of atoms that neither come nor go"
             )
-    has = set(first.columns)
-    if "id" not in has:
-        raise UsageError(f"dump: {path} has no column id, so atoms cannot be told apart; dump id type x y z vx vy vz")
-    where = next(((names, scaled) for names, scaled in _POSITIONS if has >= set(names)), None)
-    velocities = has >= set(_VELOCITIES)
-    images = where is not None and where[0] in (("x", "y", "z"), ("xs", "ys", "zs")) and has >= set(_IMAGES)
-    names = ["id", *(where[0] if where else ()), *(_VELOCITIES if velocities else ()), *(_IMAGES if images else ())]
-    tables = np.array([_sorted_table(block, names, path) for block in blocks])
-    if (tables[:, :, 0] != tables[0, :, 0]).any():
-        raise UsageError(f"dump: {path} has other atoms in some frames; dump a group that stays the same")
-    steps = np.array([block.step for block in blocks], dtype=np.int64)
-    numbers, masses = _species(first, elements, path)
+    layout = _Layout.of(first.columns)
     times = [block.time for block in blocks if block.time is not None]
-    system = units_of(units or first.units, path) if velocities or times else None
+    system = units_of(units or first.units, path) if layout.velocities or times else None
+    steps = np.array([block.step for block in blocks], dtype=np.int64)
+    numbers, masses = _species(path, first, elements)
     frames = Frames(
         numbers=numbers,
         masses=masses,
         cell=np.array([block.cell for block in blocks]),
         periodic=np.array(first.periodic),
-        positions=_positions(tables[:, :, 1:], blocks, where[1], images, 3 * velocities) if where else None,
-        velocities=_columns(tables, names, _VELOCITIES) / (system.time_ps * PICOSECOND)
-        if velocities and system
-        else None,
+        positions=np.array([_positions(block, layout) for block in blocks]) if layout.positions else None,
+        velocities=_velocities(blocks, layout, system) if layout.velocities and system else None,
         time_ps=np.array(times) * system.time_ps if system and len(times) == len(blocks) else None,
         steps=steps,
     )
     return frames.picked(latest(steps))
 
 
-def _sorted_table(block: _Block, names: Sequence[str], path: Path) -> Array:
-    """The named columns by id, (n_atoms, n_names)."""
-    try:
-        table = np.loadtxt(block.lines, usecols=[block.columns.index(name) for name in names], ndmin=2, comments=None)
-    except ValueError as error:
-        raise UsageError(f"dump: step {block.step} of {path} has a line that is not as announced ({error})") from error
-    return table[np.argsort(table[:, 0], kind="stable")]
+def _positions(block: _Block, layout: _Layout) -> Array:
+    """Å from the box's origin, (n_atoms, 3)"""
+    values = block.table[:, 1:4]
+    positions = values @ block.cell if layout.scaled else values - block.origin
+    return np.asarray(positions + block.table[:, -3:] @ block.cell if layout.images else positions)
 
 
-def _columns(tables: Array, names: Sequence[str], wanted: Sequence[str]) -> Array:
-    return tables[:, :, [names.index(name) for name in wanted]]
+def _velocities(blocks: Sequence[_Block], layout: _Layout, units: LammpsUnits) -> Array:
+    """Å/time, (n_frames, n_atoms, 3)"""
+    first = layout.names.index(_VELOCITIES[0])
+    return np.array([block.table[:, first : first + 3] for block in blocks]) / (units.time_ps * PICOSECOND)
 
 
-def _positions(values: Array, blocks: Sequence[_Block], scaled: bool, images: bool, skip: int) -> Array:
-    """Å from the box's origin; values : what follows the id."""
-    cell = np.array([block.cell for block in blocks])
-    positions = values[:, :, :3] @ cell if scaled else values[:, :, :3] - np.array([b.origin for b in blocks])[:, None]
-    return positions + values[:, :, 3 + skip : 6 + skip] @ cell if images else positions
-
-
-def _species(block: _Block, elements: Sequence[str], path: Path) -> tuple[NDArray[np.int64], Array]:
-    """Atomic numbers and masses by id: from the columns `element` and `mass`, or from the types."""
-    words = np.array([line.split() for line in block.lines])
+def _species(path: Path, block: _Block, elements: Sequence[str]) -> tuple[NDArray[np.int64], Array]:
+    """Atomic numbers and masses by id, of the first frame: from `element` and `mass`, or from the types."""
+    with open(path, errors="replace") as file:
+        while not file.readline().startswith("ITEM: ATOMS"):
+            pass
+        words = np.array([file.readline().split() for _ in block.table])
     words = words[np.argsort(words[:, block.columns.index("id")].astype(np.int64), kind="stable")]
     columns = {name: words[:, k] for k, name in enumerate(block.columns)}
     if "element" in columns and not elements:

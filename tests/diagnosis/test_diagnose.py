@@ -15,6 +15,7 @@ from mlcalc import cli
 from mlcalc.diagnosis.bench import DiagnosisSettings
 from mlcalc.diagnosis.read import read_record
 from mlcalc.diagnosis.run import diagnose
+from mlcalc.potentials.harmonic import Harmonic
 from mlcalc.potentials.lennard_jones import LennardJones
 from mlcalc.record import Frames, Record, Series
 from mlcalc.simulation.run import SimulationSettings, simulate
@@ -56,6 +57,21 @@ def test_everything_of_a_run_of_ours(folder: Path, tmp_path: Path, capsys: pytes
     modes = next(curve for curve in result["curves"] if curve["diagnostic"] == "normal modes")
     assert len(modes["x"]) == 93 and min(modes["x"]) > 5 and 50 < max(modes["x"]) < 80
     assert {curve["diagnostic"] for curve in result["curves"]} >= {"drift", "velocity spectrum", "diffusion"}
+
+
+def test_power_of_a_run_that_the_direct_force_drives(tmp_path: Path) -> None:
+    """Wells with a curl: what the direct force brings in is the rise of the energy; under MTS it is no heating."""
+    atoms = ase.Atoms("Ar8", positions=3.0 * np.array(list(np.ndindex(2, 2, 2))))
+    wells = Harmonic(atoms.positions, spring=1.0, curl=0.01)
+    settings = SimulationSettings(steps=500, forces="direct", timestep_fs=4.0, n_inner=1, temperature_K=100.0)
+    simulate(wells, atoms, replace(settings, on_drift="continue"), tmp_path / "direct.trajectory")
+    record = read_record([tmp_path / "direct.trajectory"])
+    (power,) = diagnose(record).rows_of("non-conservative power")
+    assert record.series is not None and record.series.conserved_eV is not None
+    gained = float(record.series.conserved_eV[-1] - record.series.conserved_eV[0]) / 2.0 / 8 * 1000
+    assert power.finding.value == pytest.approx(gained, rel=0.02)
+    simulate(wells, atoms, replace(settings, steps=20, forces="mts", n_inner=2), tmp_path / "mts.trajectory")
+    assert not diagnose(read_record([tmp_path / "mts.trajectory"])).rows_of("non-conservative power")
 
 
 def test_a_log_alone_gives_the_drift(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

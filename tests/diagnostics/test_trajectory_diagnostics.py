@@ -187,8 +187,11 @@ def test_atoms_that_stay_do_not_diffuse() -> None:
     found = mean_square_displacement.measure(time, rng.normal(size=(1600, 20, 3)), np.ones(20), ["A"] * 20)
     assert not found[0].diffusive and found[0].exponent.value == pytest.approx(0, abs=0.05)
     assert abs(found[0].coefficient.value) < 4 * found[0].coefficient.standard_error
-    with pytest.raises(TooShortToTell):
-        mean_square_displacement.measure(time[:100], rng.normal(size=(100, 20, 3)), np.ones(20), ["A"] * 20)
+    with pytest.raises(UsageError, match="31 frames"):
+        mean_square_displacement.measure(time[:31], rng.normal(size=(31, 20, 3)), np.ones(20), ["A"] * 20)
+    for n in (32, 100, 159):
+        with pytest.raises(TooShortToTell):
+            mean_square_displacement.measure(time[:n], rng.normal(size=(n, 20, 3)), np.ones(20), ["A"] * 20)
 
 
 def test_finite_size_correction_of_water() -> None:
