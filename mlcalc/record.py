@@ -77,6 +77,11 @@ class Series:
     power_eV_per_ps: Array | None = None
     n_atoms: int | None = None
 
+    @property
+    def n_lines(self) -> int:
+        columns = (self.time_ps, self.steps, self.conserved_eV, self.kinetic_eV, self.temperature_K)
+        return next((len(column) for column in columns if column is not None), 0)
+
     def picked(self, which: NDArray[np.bool_]) -> Series:
         """Some of the lines; which : (n,)"""
         names = ("time_ps", "steps", "conserved_eV", "kinetic_eV", "temperature_K", "power_eV_per_ps")
@@ -128,6 +133,8 @@ def combine(records: Sequence[Record], *, interval_fs: float | None = None, skip
     series = _one_series([record for record in records if record.series is not None])
     if frames is not None:
         frames = _with_times(frames, series, interval_fs)
+        if series is not None and series.time_ps is None and series.n_lines == frames.n_frames:
+            series = replace(series, time_ps=frames.time_ps)  # energies of the frames themselves
     elif interval_fs is not None:
         raise UsageError(f"interval_fs: got {interval_fs:g} without frames; it goes with a trajectory")
     if skip_ps:

@@ -65,5 +65,7 @@ def distances(bench: Bench) -> None:
         if one.peak is not None and one.height is not None:
             bench.add("radial distribution", f"g(r) of {one.pair}, first peak", one.peak)
             bench.add("radial distribution", "  its height", one.height)
+        else:
+            bench.remark(f"g(r) of {one.pair} has no peak up to {one.r[-1]:.3g} Å")
     if too_short:
         bench.too_short("radial distribution", too_short)

@@ -44,10 +44,13 @@ def read_record(paths: Sequence[str | Path], settings: ReadSettings | None = Non
         for files that are missing, unknown, damaged beyond their last frame, or do not go together.
     """
     settings = settings or ReadSettings()
-    if settings.units is None:  # a log says the units of the dump beside it
-        settings = replace(settings, units=next(filter(None, map(lammps_log.declared_units, map(Path, paths))), None))
     if not paths:
         raise UsageError("files: got none; give a trajectory, a log or both")
+    # a log says the units of the dump beside it
+    declared = next(filter(None, map(lammps_log.declared_units, map(Path, paths))), None)
+    if declared and settings.units not in (None, declared):
+        raise UsageError(f"units: got {settings.units}, but the log says {declared}; leave it out")
+    settings = replace(settings, units=settings.units or declared)
     records = [_read_one(Path(path), settings) for path in paths]
     return combine(records, interval_fs=settings.interval_fs, skip_ps=settings.skip_ps)
 

@@ -32,18 +32,26 @@ def read_trajectory(path: Path) -> Record:
         problem = (str(error).strip().splitlines() or [type(error).__name__])[0]
     if not images:
         raise UsageError(f"trajectory: neither mlcalc nor ASE can read {path} ({problem or 'no frames'}); check it")
-    remarks = []
-    if problem:
-        remarks.append(f"{path.name} ends within a frame; the {len(images)} whole ones are used")
-    if "ipi_comment" in images[0].info:
-        return _from_ipi(path, images, tuple(remarks))
+    torn = [f"{path.name} ends within a frame; the {len(images)} whole ones are used"] if problem else []
+    try:
+        return _from_ipi(path, images, torn) if "ipi_comment" in images[0].info else _from_ase(path, images, torn)
+    except UsageError:
+        raise
+    except (LookupError, ValueError, TypeError, AttributeError) as error:
+        raise UsageError(f"trajectory: {path} has frames unlike its first ({error}); repair the file") from error
+
+
+def _from_ase(path: Path, images: list[ase.Atoms], remarks: list[str]) -> Record:
     first = images[0]
     if any(not np.array_equal(atoms.numbers, first.numbers) for atoms in images):
         raise UsageError(f"trajectory: {path} has other atoms in some frames; give the frames of one run")
     moving = all(atoms.has("momenta") for atoms in images)
     unnamed = {"velo", "vel", "velocities", "velocity"} & set(first.arrays)
     if unnamed and not moving:
-        remarks.append(f"{path.name} has {unnamed.pop()} in units that it does not say; mlcalc reads momenta only")
+        remarks = [
+            *remarks,
+            f"{path.name} has {unnamed.pop()} in units that it does not say; mlcalc reads momenta only",
+        ]
     frames = Frames(
         numbers=first.numbers.astype(np.int64),
         masses=first.get_masses(),
@@ -56,7 +64,7 @@ def read_trajectory(path: Path) -> Record:
     return Record(path.name, frames, _energies(images, frames), tuple(remarks))
 
 
-def _from_ipi(path: Path, images: list[ase.Atoms], remarks: tuple[str, ...]) -> Record:
+def _from_ipi(path: Path, images: list[ase.Atoms], remarks: list[str]) -> Record:
     """i-PI's format "ase": extended XYZ with one quantity, its name in the comment."""
     name = next((name for name in QUANTITIES if name != "positions" and name in images[0].arrays), "positions")
     return frames_of(
@@ -65,7 +73,7 @@ def _from_ipi(path: Path, images: list[ase.Atoms], remarks: tuple[str, ...]) -> 
         np.array([atoms.arrays[name] for atoms in images]),
         np.array([atoms.cell.array for atoms in images]),
         [str(atoms.info["ipi_comment"]) for atoms in images],
-        remarks,
+        tuple(remarks),
     )
 
 

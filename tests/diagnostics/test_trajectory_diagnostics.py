@@ -40,7 +40,7 @@ def without_drift(velocities: np.ndarray, masses: np.ndarray) -> np.ndarray:
 def test_temperatures_and_their_errors(fixed: bool, memory: float) -> None:
     """Equal temperatures over 40 seeds: no bias by the fixed centre of mass, errors as large as the scatter.
 
-    Four heavy and two light atoms: with 3 N_α in the place of 3 Σ (1 − m_i/M) heavy ones would come out 15 % too cold.
+    Four heavy and two light atoms: with 3 N_α in the place of 3 Σ (1 − m_i/M) heavy ones would come out 25 % too cold.
     """
     rng = np.random.default_rng(5)
     masses, names = np.array([40.0, 40.0, 40.0, 40.0, 1.0, 1.0]), ["Ar"] * 4 + ["H"] * 2

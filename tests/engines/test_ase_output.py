@@ -44,6 +44,7 @@ def test_frames_and_energies_are_those_of_ase(folder: Path, name: str) -> None:
     assert np.allclose(kinetic, [atoms.get_kinetic_energy() for atoms in images], rtol=1e-5)
     assert np.allclose(series.conserved_eV, [atoms.get_total_energy() for atoms in images], atol=1e-6)
     assert not series.conserved_for_sure
+    assert series.time_ps is not None and len(series.time_ps) == 21
     assert frames.time_ps == pytest.approx(0.001 * STEP_FS * np.arange(21))
 
 
@@ -56,6 +57,8 @@ def test_a_log_gives_the_times(folder: Path) -> None:
         [a.get_temperature() for a in ase.io.read(folder / "run.traj", ":")],
         atol=0.06,
     )
+    later = read_record([folder / "run.traj"], ReadSettings(interval_fs=STEP_FS, skip_ps=0.04))
+    assert later.frames is not None and later.frames.n_frames == 11
     alone = read_record([folder / "run.traj"])
     assert alone.frames is not None and alone.frames.time_ps is None
 
@@ -82,9 +85,9 @@ def test_what_cannot_be_used_is_refused(folder: Path, tmp_path: Path) -> None:
         read_record([folder / "run.traj"], ReadSettings(skip_ps=0.1))
     with pytest.raises(UsageError, match="interval_fs"):
         read_record([folder / "run.log"], ReadSettings(interval_fs=1.0))
-    without = [bulk("Cu"), bulk("Cu")]
-    without[1].set_array("velocities", np.ones((1, 3)))
-    without[0].set_array("velocities", np.ones((1, 3)))
-    ase.io.write(tmp_path / "velocities.extxyz", without)
-    record = read_record([tmp_path / "velocities.extxyz"])
-    assert record.frames is not None
+    nameless = bulk("Cu")
+    nameless.set_array("vel", np.ones((1, 3)))
+    ase.io.write(tmp_path / "vel.extxyz", [nameless, nameless])
+    record = read_record([tmp_path / "vel.extxyz"])
+    assert record.frames is not None and record.frames.velocities is None
+    assert "vel in units that it does not say" in record.remarks[0]

@@ -118,6 +118,9 @@ def test_units_come_from_the_log_or_the_dump_or_the_user(folder: Path) -> None:
         kinetic_energies(named)[0],
         kinetic_energies(read_record([folder / "log.lammps", folder / "unwrapped.lammpstrj"]))[0],
     )
+    other = {"metal": "real", "real": "metal"}[folder.name.rstrip("0123456789")]
+    with pytest.raises(UsageError, match=f"got {other}, but the log says"):
+        read_record([folder / "log.lammps", folder / "unwrapped.lammpstrj"], ReadSettings(units=other))
     with pytest.raises(UsageError, match="elements.*--elements H,O"):
         read_record([folder / "log.lammps", folder / "wrapped.lammpstrj"])
     with pytest.raises(UsageError, match="2 types"):
