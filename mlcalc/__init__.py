@@ -36,10 +36,12 @@ _HOMES = {
     "Structure": "mlcalc.structure",
     "TwoPotentials": "mlcalc.potentials.two_potentials",
     "Wanted": "mlcalc.evaluation",
+    "diagnose": "mlcalc.diagnosis.run",
     "distill": "mlcalc.distillation.run",
     "load": "mlcalc.potentials",
     "maxwell_boltzmann": "mlcalc.engines.native",
     "neighbour_list": "mlcalc.neighbours",
+    "read_record": "mlcalc.diagnosis.read",
     "read_trajectory": "mlcalc.trajectory",
     "simulate": "mlcalc.simulation.run",
     "water_box": "mlcalc.potentials.pretrained",
@@ -50,6 +52,8 @@ __all__ = ["__version__", "audit", *sorted(_HOMES)]
 if TYPE_CHECKING:
     from mlcalc.audit.result import AuditResult as AuditResult
     from mlcalc.audit.settings import AuditSettings as AuditSettings
+    from mlcalc.diagnosis.read import read_record as read_record
+    from mlcalc.diagnosis.run import diagnose as diagnose
     from mlcalc.distillation.run import DistillSettings as DistillSettings
     from mlcalc.distillation.run import distill as distill
     from mlcalc.engines.ase import MLCalculator as MLCalculator

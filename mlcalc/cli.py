@@ -75,6 +75,7 @@ def parser() -> argparse.ArgumentParser:
     _add_run(commands)
     _add_plot(commands)
     _add_convert(commands)
+    _add_diagnose(commands)
     _add_train(commands)
     _add_distill(commands)
     _add_export(commands)
@@ -190,6 +191,43 @@ def _add_convert(commands: Any) -> None:
     one.add_argument("trajectory", help="a .trajectory file that `mlcalc run` wrote, whole or cut off")
     one.add_argument("output", help="ending in .xyz, .extxyz, .traj (ASE), .h5 or .xtc (mdtraj)")
     one.set_defaults(action="convert")
+
+
+def _add_diagnose(commands: Any) -> None:
+    one = _command(commands, "diagnose", "what the files of a run tell: drift, temperatures, spectra, diffusion, g(r)")
+    one.add_argument(
+        "files", nargs="+", metavar="FILE",
+        help="a trajectory, a log or both, of mlcalc, ASE, i-PI or LAMMPS; i-PI: positions and velocities too",
+    )  # fmt: skip
+    one.add_argument("--elements", type=_symbols, default=(), metavar="H,O", help="of LAMMPS's types 1, 2, …")
+    one.add_argument("--units", choices=("metal", "real"), help="of LAMMPS, where its files do not say")
+    one.add_argument("--run", type=_COUNT, metavar="N", help="of a LAMMPS log with several (default: the last)")
+    one.add_argument(
+        "--interval-fs", type=_number(0, 1e9, "fs"), metavar="DT",
+        help="from frame to frame, where the files have no times (ASE, or a dump without its log)",
+    )  # fmt: skip
+    one.add_argument(
+        "--skip-ps",
+        type=_number(0, 1e9, "ps", inclusive=True),
+        default=0.0,
+        metavar="T",
+        help="to leave out at the start",
+    )
+    one.add_argument("--temperature-K", type=_TEMPERATURE, metavar="T", help="that the run was meant to have")
+    one.add_argument("--r-max-A", type=_number(0, 1e3, "Å"), metavar="R", help="Å, end of g(r) (default: at most 10)")
+    one.add_argument(
+        "--viscosity-mPa-s", type=_number(0, 1e12, "mPa·s"), metavar="E", help="for diffusion in an infinite cell"
+    )
+    one.add_argument("--potential", metavar="X", help="whose Hessian gives the normal modes of a crystal")
+    one.add_argument("--device", default="cpu", help="of the potential: cpu, cuda … (default: cpu)")
+    one.add_argument("--json", metavar="FILE", help="write findings and curves there")
+    one.add_argument("--plot", metavar="PNG", help="write a figure there")
+    one.set_defaults(action="diagnose", fast=None, dtype=None, threads=None)
+
+
+def _symbols(text: str) -> tuple[str, ...]:
+    """An argparse type: H,O"""
+    return tuple(word for word in text.replace(",", " ").split())
 
 
 def _add_train(commands: Any) -> None:

@@ -166,6 +166,30 @@ def convert(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def diagnose(arguments: argparse.Namespace) -> int:
+    from mlcalc.diagnosis.bench import DiagnosisSettings
+    from mlcalc.diagnosis.figure import plot
+    from mlcalc.diagnosis.hessian import hessian_of
+    from mlcalc.diagnosis.read import ReadSettings, read_record
+    from mlcalc.diagnosis.run import diagnose
+    from mlcalc.diagnosis.text import render_text
+
+    json_path = _writable(Path(arguments.json), "json") if arguments.json else None
+    plot_path = _writable(Path(arguments.plot), "plot") if arguments.plot else None
+    names = ("elements", "units", "run", "interval_fs", "skip_ps")
+    record = read_record(arguments.files, ReadSettings(**{name: getattr(arguments, name) for name in names}))
+    settings = DiagnosisSettings(arguments.temperature_K, arguments.r_max_A, arguments.viscosity_mPa_s)
+    found = diagnose(record, settings, hessian=hessian_of(_load(arguments)) if arguments.potential else None)
+    print(render_text(found, colour=sys.stdout.isatty()))
+    if json_path:
+        found.write_json(json_path)
+    if plot_path:
+        plot(found, plot_path)
+    written = [f"{name:<8}{path}" for name, path in (("result", json_path), ("figure", plot_path)) if path]
+    print(*([""] + written if written else []), sep="\n", end="\n" if written else "")
+    return 0
+
+
 def train(arguments: argparse.Namespace) -> int:
     from mlcalc.audit.progress import Reporter
     from mlcalc.potentials.checkpoint import read_card
