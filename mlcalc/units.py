@@ -18,6 +18,9 @@ FEMTOSECOND = 1e-15 / (1e-10 * math.sqrt(_ATOMIC_MASS / _ELEMENTARY_CHARGE))
 PICOSECOND = 1000.0 * FEMTOSECOND
 #: one gigapascal in eV/Å³
 GIGAPASCAL = 1e9 * 1e-30 / _ELEMENTARY_CHARGE
+#: one Å in Bohr and one eV in Hartree as i-PI has them (ipi.utils.units). CODATA's differ in the eighth digit, but with
+#: these a structure that i-PI read in Å comes to the potential as it was in the file
+IPI_ANGSTROM, IPI_ELECTRONVOLT = 1.8897261, 0.036749326
 
 
 def from_femtoseconds(time_fs: float) -> float:
