@@ -1,10 +1,10 @@
 """One potential for all that an i-PI run asks of it: every force component and bead, one forward pass for both forces.
 
-i-PI makes a driver for each force component and asks each in turn. With multiple time stepping it wants the direct force
-after every inner step, and after the last one the conservative force as well, but asks for the direct one first. So the
-driver counts: after M − 1 inner steps the next direct request gets a joint evaluation, whose other half waits for the
-conservative request that follows. What is answered never depends on the count, only what it costs: an answer is looked
-up by positions and cell, and evaluated where it is not there.
+i-PI makes a driver for each force component and asks each in turn. With multiple time stepping it wants the direct
+force after every inner step, and after the last one the conservative force as well, but asks for the direct one first.
+So the driver counts: after M − 1 inner steps the next direct request gets a joint evaluation, whose other half waits
+for the conservative request that follows. What is answered never depends on the count, only what it costs: an answer
+is looked up by positions and cell, and evaluated where it is not there.
 
 This module needs no i-PI, so that a socket client can run where i-PI is not installed.
 """

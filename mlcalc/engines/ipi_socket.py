@@ -112,6 +112,7 @@ class _Connection:
     ) -> None:
         self.socket, self.component, self.address, self.answer = connected, component, address, answer
         self.n_answers = 0
+        self._request: tuple[np.ndarray, np.ndarray] | None = None
         self._reply: bytes | None = None
 
     def react(self) -> bool:
@@ -120,6 +121,7 @@ class _Connection:
         if header == "EXIT":
             return False
         if header == "STATUS":
+            self._evaluate()
             self._send(b"READY" if self._reply is None else b"HAVEDATA", b"")
         elif header == "INIT":
             _, length = np.frombuffer(self._receive(8), np.int32)
@@ -128,14 +130,26 @@ class _Connection:
             cell = np.frombuffer(self._receive(144), np.float64)[:9].reshape(3, 3)
             (n_atoms,) = np.frombuffer(self._receive(4), np.int32)
             positions = np.frombuffer(self._receive(24 * int(n_atoms)), np.float64).reshape(-1, 3)
-            self._reply = _packed(self.answer(self.component, cell, positions))
-            self.n_answers += 1
-        elif header == "GETFORCE" and self._reply is not None:
-            self._send(b"FORCEREADY", self._reply)
+            self._request = cell, positions
+        elif header == "GETFORCE" and (self._request or self._reply):
+            self._evaluate()
+            self._send(b"FORCEREADY", self._reply or b"")
             self._reply = None
         else:
             raise RunError(f"i-PI: unexpected message {header!r} at {self.address}; is it i-PI that listens there?")
         return True
+
+    def _evaluate(self) -> None:
+        """Do what POSDATA asked for, once the message after it has been read.
+
+        i-PI sends GETFORCE along with POSDATA. If this process died with GETFORCE unread, the system would reset the
+        connection instead of closing it, and i-PI 3.3.1 survives only the latter: its polling thread would end, and
+        the run would wait for ever.
+        """
+        if self._request is not None:
+            self._reply = _packed(self.answer(self.component, *self._request))
+            self._request = None
+            self.n_answers += 1
 
     def _receive(self, length: int) -> bytes:
         try:

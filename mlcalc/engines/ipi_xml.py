@@ -23,7 +23,7 @@ def simulation_xml(settings: IpiInput, driver: DriverSettings, path: Path) -> st
     """The whole input, to be written to `path`."""
     return f"""<!-- written by mlcalc {__version__}; i-PI 3.3 or newer.
      {_how_to_run(settings, path)} -->
-<simulation verbosity='low' threading='False' safe_stride='{settings.stride}'>
+<simulation verbosity='low' threading='False' floatformat='%24.16e' safe_stride='{settings.stride}'>
 {_output(settings)}
   <total_steps> {settings.steps} </total_steps>
   <prng><seed> {settings.seed} </seed></prng>
@@ -31,7 +31,7 @@ def simulation_xml(settings: IpiInput, driver: DriverSettings, path: Path) -> st
 {"".join(_forcefield(settings, driver, component) for component in settings.components)}
   <system>
     <initialize nbeads='{settings.beads}'>
-      <file mode='ase'> {driver.structure} </file>
+      <file mode='ase' units='angstrom' cell_units='angstrom'> {driver.structure} </file>
       <velocities mode='thermal' units='kelvin'> {settings.temperature_K:.12g} </velocities>
     </initialize>
 {_forces(settings)}
@@ -150,7 +150,7 @@ def _barostat(settings: IpiInput) -> str:
     if settings.ensemble != "npt":
         return ""
     tau = f"<tau units='femtosecond'> {settings.barostat_tau_fs:.12g} </tau>"
-    return f"""        <!-- with inner steps, stochastic-rescaling would ask for the conservative force at every one of them -->
+    return f"""        <!-- stochastic-rescaling would ask for the conservative force at every inner step -->
         <barostat mode='{settings.barostat}'>
           {tau}
           <thermostat mode='langevin'> {tau} </thermostat>
