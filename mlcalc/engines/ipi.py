@@ -29,7 +29,7 @@ import numpy as np
 import torch
 
 from mlcalc.errors import RunError, UsageError
-from mlcalc.evaluation import Evaluation, Wanted
+from mlcalc.evaluation import JOINT, Evaluation, Wanted
 from mlcalc.neighbours import NeighbourCache
 from mlcalc.potentials import load
 from mlcalc.potentials.potential import Potential
@@ -80,8 +80,10 @@ class IpiForces:
             potential.check_wanted(Wanted.CONSERVATIVE | Wanted.DIRECT)
         self.potential, self.n_inner, self.n_beads, self.extras = potential, n_inner, n_beads, extras
         self.counts: Counter[str] = Counter()
-        self._template = Structure.from_ase(atoms, device=potential.device)
-        potential.check_species(self._template)
+        self._structure = Structure.from_ase(atoms, device=potential.device)
+        potential.check_species(self._structure)
+        self._periodic, self._cell = bool(self._structure.periodic.any()), b""
+        self._wanted: dict[str, Wanted] = {}
         # one list for each bead: beads are farther from each other than a skin is thick
         self._neighbours = [NeighbourCache(potential.cutoff, skin) for _ in range(n_beads)]
         self._recent: OrderedDict[bytes, dict[str, Answer]] = OrderedDict()
@@ -110,9 +112,9 @@ class IpiForces:
         """
         if component not in COMPONENTS:
             raise UsageError(f"forces: got {component!r}; choose one of {', '.join(COMPONENTS)}")
-        if positions.shape != (self._template.n_atoms, 3):
+        if positions.shape != (self._structure.n_atoms, 3):
             raise UsageError(
-                f"structure: i-PI sends {len(positions)} atoms, the driver's structure has {self._template.n_atoms}; "
+                f"structure: i-PI sends {len(positions)} atoms, the driver's structure has {self._structure.n_atoms}; "
                 "give both the same file"
             )
         with self._lock:
@@ -160,23 +162,33 @@ class IpiForces:
         return answers
 
     def _evaluate(self, kind: str, cell: np.ndarray, positions: np.ndarray) -> Evaluation:
+        wanted = self._wanted.get(kind)
+        if wanted is None:
+            wanted = self._wanted[kind] = self._wanted_for(kind)
+        self._put_into(cell)
+        structure = self._structure.at(torch.as_tensor(positions / IPI_ANGSTROM, device=self._structure.device))
+        bead = self.counts.total() % self.n_beads  # they come in turn
+        self.counts[kind] += 1
+        return self.potential.evaluate(structure, self._neighbours[bead](structure), wanted)
+
+    def _wanted_for(self, kind: str) -> Wanted:
         provides = self.potential.provides
         wanted = {
             "direct": Wanted.DIRECT if self.n_inner is not None else Wanted.DIRECT | (Wanted.ENERGY & provides),
             "conservative": Wanted.ENERGY | Wanted.CONSERVATIVE,
-            "joint": Wanted.ENERGY | Wanted.CONSERVATIVE | Wanted.DIRECT,
+            "joint": JOINT,
         }[kind]
-        template = self._template
-        if wanted & Wanted.CONSERVATIVE and bool(template.periodic.all()):
+        if kind != "direct" and bool(self._structure.periodic.all()):
             wanted |= Wanted.VIRIAL & provides
-        structure = template.at(torch.as_tensor(positions / IPI_ANGSTROM, device=template.device))
-        if bool(template.periodic.any()):
-            vectors = np.ascontiguousarray(cell.T) / IPI_ANGSTROM
-            structure = replace(structure, cell=torch.as_tensor(vectors, device=template.device)[None])
         self.potential.check_wanted(wanted)
-        bead = self.counts.total() % self.n_beads  # they come in turn
-        self.counts[kind] += 1
-        return self.potential.evaluate(structure, self._neighbours[bead](structure), wanted)
+        return wanted
+
+    def _put_into(self, cell: np.ndarray) -> None:
+        """Make i-PI's cell that of the structure, unless it is already, or nothing is periodic."""
+        key = cell.tobytes()
+        if self._periodic and key != self._cell:
+            vectors = torch.as_tensor(np.ascontiguousarray(cell.T) / IPI_ANGSTROM, device=self._structure.device)
+            self._structure, self._cell = replace(self._structure, cell=vectors[None]), key
 
     def _force(self, force: torch.Tensor) -> np.ndarray:
         array: np.ndarray = force.double().cpu().numpy() * (IPI_ELECTRONVOLT / IPI_ANGSTROM)
