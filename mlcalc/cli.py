@@ -227,12 +227,14 @@ def _add_distill(commands: Any) -> None:
 
 
 def _add_ipi(commands: Any) -> None:
-    group = commands.add_parser("ipi", help="run in i-PI: write its input, run it, or be its driver")
+    text = "run in i-PI: write its input, run it, or be its driver"
+    group = commands.add_parser("ipi", help=text, description=text[:1].upper() + text[1:] + ".")
     group.set_defaults(action="ipi", parser=group, traceback=False)
     parts = group.add_subparsers(dest="part", metavar="part", parser_class=_Parser)
     _add_ipi_input(parts)
     one = _command(parts, "run", "run an i-PI input, or its RESTART, in this process")
     one.add_argument("input", help="an .xml that `mlcalc ipi input` wrote, or RESTART; outputs appear beside it")
+    one.add_argument("--threads", type=_INNER, metavar="N", help="CPU threads")
     one.set_defaults(action="ipi_run")
     one = _command(parts, "driver", "be the driver of all sockets of an i-PI input")
     one.add_argument("input", help="the .xml that i-PI runs; its structure lies beside it")

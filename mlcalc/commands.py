@@ -189,13 +189,18 @@ def ipi_input(arguments: argparse.Namespace) -> int:
 
 
 def _whole_path(name: str) -> str:
-    """A potential's file by its whole path, so that it is found from anywhere."""
-    return str(Path(name).resolve()) if name and Path(name).is_file() else name
+    """A potential's file, with or without a family before it, by its whole path: it is read from another folder."""
+    family, colon, path = name.rpartition(":")
+    return f"{family}{colon}{Path(path).resolve()}" if path and Path(path).is_file() else name
 
 
 def ipi_run(arguments: argparse.Namespace) -> int:
+    import torch
+
     from mlcalc.engines.ipi_run import run_input
 
+    if arguments.threads:
+        torch.set_num_threads(arguments.threads)
     outcome = run_input(arguments.input)
     print(f"{outcome.steps} of {outcome.total} steps; evaluations: {_counted(outcome.counts)}")
     if outcome.steps < outcome.total:

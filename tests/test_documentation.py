@@ -17,8 +17,8 @@ from mlcalc.potentials import names, pretrained
 from mlcalc.potentials.checkpoint import read_card
 
 ROOT = Path(__file__).parent.parent
-DOCUMENTS = ("README.md", "CONTRIBUTING.md")
-PACKAGES = {"sevennet": "sevenn", "chgnet": "chgnet"}
+DOCUMENTS = ("README.md", "CONTRIBUTING.md", "docs/ipi.md")
+PACKAGES = {"sevennet": "sevenn", "chgnet": "chgnet", "ipi": "ipi"}
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 
 
@@ -65,7 +65,7 @@ def test_examples_are_numbered_and_listed():
 @pytest.mark.parametrize("document", DOCUMENTS)
 def test_commands_exist(document):
     targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.M))
-    known = {"git", "cd", "make", "mlcalc", "pip"}
+    known = {"git", "cd", "make", "mlcalc", "pip", "i-pi", "i-pi-driver-py"}
     for words in commands(document):
         program = words[0].removeprefix(".venv/bin/")
         assert program in known, f"{document}: {words}"
@@ -82,7 +82,7 @@ def test_links_to_files_lead_somewhere(document):
     text = (ROOT / document).read_text(encoding="utf-8")
     for target in re.findall(r"\]\(([^)#]+)", text):
         if not target.startswith(("http", "mailto")):
-            assert (ROOT / target).exists(), f"{document} links to {target}"
+            assert ((ROOT / document).parent / target).exists(), f"{document} links to {target}"
 
 
 @pytest.mark.parametrize("path", sorted(pretrained.path_of("water").parent.glob("*.safetensors")), ids=lambda p: p.stem)
