@@ -11,7 +11,6 @@ This module needs no i-PI, so that a socket client can run where i-PI is not ins
 
 from __future__ import annotations
 
-import functools
 import json
 import math
 import threading
@@ -255,29 +254,38 @@ class DriverSettings:
 
 
 _offered: dict[str, Potential] = {}
+_shared: dict[DriverSettings, IpiForces] = {}
 
 
 @contextmanager
-def offered(potentials: Mapping[str, Potential]) -> Iterator[None]:
-    """Potentials that drivers find under these names instead of loading them; every run begins with fresh counts."""
-    _offered.clear()
+def offered(potentials: Mapping[str, Potential]) -> Iterator[Mapping[DriverSettings, IpiForces]]:
+    """Potentials that a run's drivers find under these names instead of loading them.
+
+    Gives what the drivers share, which is there as soon as i-PI has made them.
+    """
     _offered.update(potentials)
-    shared_forces.cache_clear()
+    _shared.clear()
     try:
-        yield
+        yield _shared
     finally:
         _offered.clear()
+        _shared.clear()
 
 
-@functools.cache
 def shared_forces(settings: DriverSettings) -> IpiForces:
-    """The forces of these settings, made when first asked for.
+    """The forces of these settings, made when first asked for in a run.
 
     Raises
     ------
     UsageError
         for a file, potential, device or dtype that cannot be used.
     """
+    if settings not in _shared:
+        _shared[settings] = _make(settings)
+    return _shared[settings]
+
+
+def _make(settings: DriverSettings) -> IpiForces:
     if not Path(settings.structure).is_file():
         raise UsageError(
             f"structure: no file {settings.structure} in {Path.cwd()}; run where `mlcalc ipi input` has written it"

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from mlcalc.engines.ipi import DriverSettings, IpiForces, offered, shared_forces
+from mlcalc.engines.ipi import DriverSettings, offered, shared_forces
 from mlcalc.engines.ipi_socket import Address, serve
 from mlcalc.errors import MlcalcError, RunError, UsageError
 from mlcalc.evaluation import Wanted
@@ -65,21 +65,21 @@ def run_input(
         from ipi.utils.softexit import softexit
     except ImportError as error:
         raise UsageError(f"i-PI is not installed ({error}); pip install 'mlcalc[ipi]'") from error
-    with contextlib.chdir(path.parent), offered(potentials or {}):
+    with contextlib.chdir(path.parent), offered(potentials or {}) as shared:
         try:
             simulation = _load(Simulation, path)
-            _check_virial(simulation)
+            if any(system.motion.enstype in _CONSTANT_PRESSURE for system in _moving(simulation)):
+                for forces in shared.values():
+                    forces.potential.check_wanted(Wanted.VIRIAL)
             if prepare is not None:
                 prepare(simulation)
-            _advance(simulation, softexit)
+            _advance(simulation)
         finally:
             # threads end, sockets close, RESTART is written; what i-PI prints about it would only frighten
             with contextlib.redirect_stdout(io.StringIO()):
                 softexit.cleanup("restartable")
             softexit.reset()
-        counts: Counter[str] = Counter()
-        for forces in _forces_of(simulation):
-            counts += forces.counts
+        counts = sum((forces.counts for forces in shared.values()), Counter[str]())
         return IpiOutcome(simulation.chk.status.step.fetch(), simulation.tsteps, counts)
 
 
@@ -134,6 +134,24 @@ def _sockets(path: Path) -> list[tuple[Address, dict[str, str]]]:
     return found
 
 
+def _moving(simulation: Any) -> list[Any]:
+    """The systems that do dynamics."""
+    from ipi.engine.motion import Dynamics
+
+    return [system for system in simulation.syslist if isinstance(system.motion, Dynamics)]
+
+
+def _advance(simulation: Any) -> None:
+    try:
+        simulation.run()
+    except MlcalcError as error:
+        raise RunError(
+            f"{error}; i-PI stopped in step {simulation.step + 1}, the state before it is in RESTART"
+        ) from error
+    except SystemExit:  # i-PI's way out of a step that it was told to stop in
+        pass
+
+
 def serve_input(path: str | Path, *, host: str | None = None, wait_s: float = 60.0) -> tuple[int, Counter[str]]:
     """Be the driver of all sockets of an i-PI input that `mlcalc ipi input` wrote, until i-PI ends.
 
@@ -171,28 +189,3 @@ def serve_input(path: str | Path, *, host: str | None = None, wait_s: float = 60
             )
         forces = shared_forces(settings[0])
         return serve(forces, components, wait_s=wait_s), forces.counts
-
-
-def _check_virial(simulation: Any) -> None:
-    for system in simulation.syslist:
-        if getattr(system.motion, "enstype", "") in _CONSTANT_PRESSURE:
-            for forces in _forces_of(simulation):
-                forces.potential.check_wanted(Wanted.VIRIAL)
-
-
-def _forces_of(simulation: Any) -> list[IpiForces]:
-    """Ours among the drivers, each once."""
-    drivers = [getattr(field, "driver", None) for field in simulation.fflist.values()]
-    shared = [getattr(driver, "shared", None) for driver in drivers]
-    return list(dict.fromkeys(forces for forces in shared if isinstance(forces, IpiForces)))
-
-
-def _advance(simulation: Any, softexit: Any) -> None:
-    try:
-        simulation.run()
-    except MlcalcError as error:
-        raise RunError(
-            f"{error}; i-PI stopped in step {simulation.step + 1}, the state before it is in RESTART"
-        ) from error
-    except SystemExit:  # i-PI's way out of a step that it was told to stop in
-        pass

@@ -52,7 +52,7 @@ def simulation_xml(settings: IpiInput, driver: DriverSettings, path: Path) -> st
 def _how_to_run(settings: IpiInput, path: Path) -> str:
     if settings.socket == "none":
         return f"Run it by: mlcalc ipi run {path.name}   and go on, after any end, by: mlcalc ipi run RESTART"
-    return f"Run it by: i-pi {path.name} &amp; mlcalc ipi driver {path.name}   and go on with RESTART in its place"
+    return f"Run it by: i-pi {path.name} & mlcalc ipi driver {path.name}   and go on with RESTART in its place"
 
 
 def _output(settings: IpiInput) -> str:
@@ -150,7 +150,8 @@ def _barostat(settings: IpiInput) -> str:
     if settings.ensemble != "npt":
         return ""
     tau = f"<tau units='femtosecond'> {settings.barostat_tau_fs:.12g} </tau>"
-    return f"""        <!-- stochastic-rescaling would ask for the conservative force at every inner step -->
+    return f"""        <!-- stochastic-rescaling would ask for the conservative force at every inner step;
+             flexible cells conserve energy less well in i-PI 3.3 -->
         <barostat mode='{settings.barostat}'>
           {tau}
           <thermostat mode='langevin'> {tau} </thermostat>

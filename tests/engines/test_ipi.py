@@ -165,6 +165,26 @@ def test_every_kind_of_input_runs(kind, tmp_path):
     assert np.abs(table[:, 2] - table[0, 2]).max() < 8.6e-3
 
 
+def test_settings_arrive_in_ipis_units(tmp_path):
+    """Against the SI values of the atomic units (CODATA 2018): time 2.4188843266e-17 s, pressure 2.9421015697e13 Pa."""
+    more = {"timestep_fs": 4.0, "temperature_K": 100.0, "pressure_GPa": 2.0, "barostat_tau_fs": 500.0}
+    seen = []
+    for folder, thermostat in (
+        (tmp_path / "one", {"tau_fs": 70.0}),
+        (tmp_path / "two", {"thermostat": "gle", "gle_A": GLE}),
+    ):
+        folder.mkdir()
+        path = prepared(folder, two_argons(), argon(), steps=1, n_inner=2, ensemble="npt", **more, **thermostat)
+        run_input(path, potentials={"mine": two_argons()}, prepare=seen.append)
+    systems = [simulation.syslist[0] for simulation in seen]
+    fs, pascal = 1e-15 / 2.4188843266e-17, 1 / 2.9421015697e13
+    assert systems[0].motion.dt == pytest.approx(4.0 * fs, rel=1e-6)
+    assert systems[0].motion.thermostat.tau == pytest.approx(70.0 * fs, rel=1e-6)
+    assert systems[0].motion.barostat.tau == pytest.approx(500.0 * fs, rel=1e-6)
+    assert systems[0].ensemble.pext == pytest.approx(2e9 * pascal, rel=1e-4)  # i-PI's own is off by 3e-5
+    np.testing.assert_allclose(systems[1].motion.thermostat.A, GLE / (1000 * fs), rtol=1e-6)
+
+
 def test_a_run_goes_on_from_restart(tmp_path):
     """17 digits stand in the file, so that only the thermostat's random numbers and round-off could differ."""
     atoms, potentials = argon(), {"mine": two_argons()}

@@ -17,7 +17,7 @@ from ipi_runs import argon, outputs, prepared, two_argons
 
 from mlcalc.cli import main
 from mlcalc.engines.ipi import IpiForces
-from mlcalc.engines.ipi_run import run_input, serve_input
+from mlcalc.engines.ipi_run import _sockets, run_input, serve_input
 from mlcalc.engines.ipi_socket import Address, serve
 from mlcalc.errors import RunError, UsageError
 
@@ -163,6 +163,7 @@ def test_a_server_without_clients_stops_cleanly(tmp_path, name):
     assert process.returncode == 0
     assert "1 of 4 steps" in output
     assert "go on with: mlcalc ipi run" in output
+    assert _sockets(tmp_path / "RESTART") == _sockets(path)  # the driver command reads the one as well as the other
     thread, _ = in_background(lambda: serve(IpiForces(two_argons(), argon(), n_inner=4), both(name), wait_s=DEADLINE_S))
     assert run_input(tmp_path / "RESTART").steps == 4
     thread.join(DEADLINE_S)
