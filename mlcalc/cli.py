@@ -79,6 +79,7 @@ def parser() -> argparse.ArgumentParser:
     _add_train(commands)
     _add_distill(commands)
     _add_export(commands)
+    _add_ipi(commands)
     card = _command(commands, "card", "print the model card of a checkpoint")
     card.add_argument("checkpoint", help="a .safetensors file")
     card.set_defaults(action="card")
@@ -293,6 +294,63 @@ def _add_export(commands: Any) -> None:
     )  # fmt: skip
     one.add_argument("--dtype", choices=("float32", "float64"), default="float32", help="(default: float32)")
     one.set_defaults(action="export")
+
+
+def _add_ipi(commands: Any) -> None:
+    text = "run in i-PI: write its input, run it, or be its driver"
+    group = commands.add_parser("ipi", help=text, description=text[:1].upper() + text[1:] + ".")
+    group.set_defaults(action="ipi", parser=group, traceback=False)
+    parts = group.add_subparsers(dest="part", metavar="part", parser_class=_Parser)
+    _add_ipi_input(parts)
+    one = _command(parts, "run", "run an i-PI input, or its RESTART, in this process")
+    one.add_argument("input", help="an .xml that `mlcalc ipi input` wrote, or RESTART; outputs appear beside it")
+    one.add_argument("--threads", type=_INNER, metavar="N", help="CPU threads")
+    one.set_defaults(action="ipi_run")
+    one = _command(parts, "driver", "be the driver of all sockets of an i-PI input")
+    one.add_argument("input", help="the .xml that i-PI runs; its structure lies beside it")
+    one.add_argument("--host", metavar="H", help="where i-PI runs, for TCP (default: the input's address)")
+    one.add_argument("--wait-s", type=_number(0, 1e6, "s", inclusive=True), default=60.0, metavar="T", help="for i-PI")
+    one.add_argument("--threads", type=_INNER, metavar="N", help="CPU threads")
+    one.set_defaults(action="ipi_driver")
+
+
+def _add_ipi_input(parts: Any) -> None:
+    one = _command(parts, "input", "write a complete i-PI input for a structure and a potential")
+    _add_potential(one)
+    one.add_argument(
+        "--forces", choices=("mts", "conservative", "direct"),
+        help="(default: mts where the potential has both forces, else the one that it has)",
+    )  # fmt: skip
+    one.add_argument("--timestep-fs", type=_TIMESTEP, metavar="DT", help="OUTER step (default: 0.5 × inner steps)")
+    inner = one.add_mutually_exclusive_group()
+    inner.add_argument("--n-inner", type=_INNER, metavar="M", help="inner steps in an outer one (default: 8 with mts)")
+    inner.add_argument("--inner-timestep-fs", type=_TIMESTEP, metavar="DT", help="the same, by their length")
+    one.add_argument("--steps", type=_COUNT, default=1000, metavar="N", help="outer steps (default: 1000)")
+    one.add_argument("--stride", type=_COUNT, default=10, metavar="N", help="from output to output (default: 10)")
+    one.add_argument("--beads", type=_INNER, default=1, metavar="P", help="of path integrals (default: 1, classical)")
+    one.add_argument("--ensemble", choices=("nve", "nvt", "npt"), default="nve", help="(default: nve)")
+    one.add_argument("--thermostat", choices=("langevin", "svr", "gle"), default="langevin", help="(default: langevin)")
+    one.add_argument("--temperature-K", type=_TEMPERATURE, default=300.0, metavar="T", help="(default: 300)")
+    tau = _number(0, 1e9, "fs")
+    one.add_argument("--tau-fs", type=tau, metavar="T", help="of the thermostat (default: 1000 langevin, 100 svr)")
+    one.add_argument("--gle-A", metavar="FILE", help="drift matrix of the GLE, 1/ps, rows of numbers")
+    one.add_argument("--gle-C", metavar="FILE", help="its covariance, K (default: it keeps the temperature)")
+    one.add_argument("--barostat", choices=("isotropic", "flexible"), default="isotropic", help="(default: isotropic)")
+    one.add_argument("--barostat-tau-fs", type=tau, default=1000.0, metavar="T", help="(default: 1000)")
+    one.add_argument(
+        "--pressure-GPa", type=_number(-1e3, 1e3, "GPa"), default=1e-4, metavar="P", help="(default: 1e-4)"
+    )
+    one.add_argument("--seed", type=_SEED, default=0, metavar="N", help="of all randomness")
+    one.add_argument("--socket", choices=("none", "unix", "tcp"), default="none", help="(default: none, in-process)")
+    one.add_argument(
+        "--address", metavar="A", help="unix: a name (default: mlcalc); tcp: the host (default: 127.0.0.1)"
+    )
+    one.add_argument(
+        "--port", type=_number(1025, 65534, "", int), default=31415, metavar="N", help="tcp; mts: next too"
+    )
+    one.add_argument("--direct-force-extra", action="store_true", help="write the direct force as well")
+    one.add_argument("--output", default="input.xml", metavar="FILE", help="ending in .xml (default: input.xml)")
+    one.set_defaults(action="ipi_input")
 
 
 def _one_line(error: BaseException) -> str:

@@ -147,6 +147,88 @@ def _usual_forces(potential: Any) -> str:
     return "mts" if conservative and direct else "conservative" if conservative else "direct"
 
 
+def ipi(arguments: argparse.Namespace) -> int:
+    arguments.parser.print_help()
+    return 2
+
+
+def ipi_input(arguments: argparse.Namespace) -> int:
+    from mlcalc.engines.ipi import DriverSettings
+    from mlcalc.engines.ipi_input import write_input
+    from mlcalc.engines.ipi_settings import IpiInput, inner_steps, read_matrix
+
+    path = _writable(Path(arguments.output), "output")
+    atoms, _ = _read_structure(arguments.structure)
+    potential = _load(arguments)
+    forces = arguments.forces or _usual_forces(potential)
+    if arguments.inner_timestep_fs:
+        if not arguments.timestep_fs:
+            raise UsageError("inner-timestep-fs: it needs --timestep-fs, the outer step, to be a part of")
+        n_inner = inner_steps(arguments.timestep_fs, arguments.inner_timestep_fs)
+    else:
+        n_inner = arguments.n_inner or (8 if forces == "mts" else 1)
+    names = (
+        "steps", "stride", "beads", "ensemble", "thermostat", "temperature_K", "tau_fs", "barostat", "barostat_tau_fs",
+        "pressure_GPa", "seed", "socket", "address", "port", "direct_force_extra",
+    )  # fmt: skip
+    settings = IpiInput(
+        **{name: getattr(arguments, name) for name in names},
+        forces=forces,
+        timestep_fs=arguments.timestep_fs or 0.5 * n_inner,
+        n_inner=n_inner,
+        gle_A=read_matrix("gle-A", arguments.gle_A),
+        gle_C=read_matrix("gle-C", arguments.gle_C),
+    )
+    driver = DriverSettings(
+        potential=_whole_path(arguments.potential),
+        fast=_whole_path(arguments.fast or ""),
+        device=arguments.device,
+        dtype=arguments.dtype or "",
+    )
+    structure = write_input(path, settings, atoms, potential, driver)
+    run = f"mlcalc ipi run {path}"
+    if settings.socket != "none":
+        run = f"i-pi {path.name} & mlcalc ipi driver {path.name}   (in the folder of {path})"
+    print(f"input      {path}\nstructure  {structure}\nrun        {run}")
+    return 0
+
+
+def _whole_path(name: str) -> str:
+    """A potential's file, with or without a family before it, by its whole path: it is read from another folder."""
+    family, colon, path = name.rpartition(":")
+    return f"{family}{colon}{Path(path).resolve()}" if path and Path(path).is_file() else name
+
+
+def ipi_run(arguments: argparse.Namespace) -> int:
+    import torch
+
+    from mlcalc.engines.ipi_run import run_input
+
+    if arguments.threads:
+        torch.set_num_threads(arguments.threads)
+    outcome = run_input(arguments.input)
+    print(f"{outcome.steps} of {outcome.total} steps; evaluations: {_counted(outcome.counts)}")
+    if outcome.steps < outcome.total:
+        print(f"go on with: mlcalc ipi run {Path(arguments.input).with_name('RESTART')}")
+    return 0
+
+
+def ipi_driver(arguments: argparse.Namespace) -> int:
+    import torch
+
+    from mlcalc.engines.ipi_run import serve_input
+
+    if arguments.threads:
+        torch.set_num_threads(arguments.threads)
+    answered, counts = serve_input(arguments.input, host=arguments.host, wait_s=arguments.wait_s)
+    print(f"{answered} requests answered; evaluations: {_counted(counts)}")
+    return 0
+
+
+def _counted(counts: Any) -> str:
+    return ", ".join(f"{counts[kind]} {kind}" for kind in ("joint", "conservative", "direct") if counts[kind]) or "none"
+
+
 def plot(arguments: argparse.Namespace) -> int:
     from mlcalc.simulation.log import read_log
     from mlcalc.simulation.plot import plot_log

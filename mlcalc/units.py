@@ -30,6 +30,9 @@ ATOMIC_TIME_FS = 0.024188843265857
 WAVENUMBER_OF_TERAHERTZ = 1e12 / 29979245800.0
 #: one millipascal-second in eV·ps/Å³
 MILLIPASCAL_SECOND = 1e-3 * GIGAPASCAL * 1e-9 * 1e12
+#: one Å in Bohr and one eV in Hartree as i-PI has them (ipi.utils.units). CODATA's differ in the eighth digit, but with
+#: these a structure that i-PI read in Å comes to the potential as it was in the file
+IPI_ANGSTROM, IPI_ELECTRONVOLT = 1.8897261, 0.036749326
 
 
 def from_femtoseconds(time_fs: float) -> float:

@@ -19,7 +19,7 @@ from mlcalc.potentials.checkpoint import read_card
 ROOT = Path(__file__).parent.parent
 PAGES = sorted(str(path.relative_to(ROOT)) for path in (ROOT / "docs").glob("*.md"))
 DOCUMENTS = ("README.md", "CONTRIBUTING.md", *PAGES)
-PACKAGES = {"sevennet": "sevenn", "chgnet": "chgnet", "torchsim": "torch_sim"}
+PACKAGES = {"sevennet": "sevenn", "chgnet": "chgnet", "torchsim": "torch_sim", "ipi": "ipi"}
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 
 
@@ -84,7 +84,7 @@ def test_examples_are_numbered_and_listed():
 @pytest.mark.parametrize("document", DOCUMENTS)
 def test_commands_exist(document):
     targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.M))
-    known = {"git", "cd", "make", "mlcalc", "pip"}
+    known = {"git", "cd", "make", "mlcalc", "pip", "i-pi", "i-pi-driver-py"}
     for words in commands(document):
         program = words[0].removeprefix(".venv/bin/")
         assert program in known, f"{document}: {words}"
