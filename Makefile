@@ -1,5 +1,6 @@
 # make audit   audit the bundled potential on the bundled water box: a table, report.html, result.json
 # make test    style, types, all tests
+# make test-mace   the tests of MACE, whose package cannot be beside SevenNet's
 # make bench   what evaluations and steps cost
 PYTHON ?= python3
 BIN := .venv/bin
@@ -8,7 +9,7 @@ TEST_EXTRAS ?= test
 # seen by mlcalc as by any other user: nothing from the environment changes what is imported
 unexport PYTHONPATH
 
-.PHONY: audit test lint bench clean
+.PHONY: audit test test-mace lint bench clean
 .DELETE_ON_ERROR:
 
 audit: .venv/.installed
@@ -16,6 +17,9 @@ audit: .venv/.installed
 
 test: .venv/.installed-test lint
 	$(BIN)/python -m pytest $(PYTEST_OPTIONS)
+
+test-mace: .venv-mace/.installed
+	.venv-mace/bin/python -m pytest tests/potentials/test_mace.py $(PYTEST_OPTIONS)
 
 lint: .venv/.installed-test
 	$(BIN)/ruff check .
@@ -39,5 +43,17 @@ bench: .venv/.installed
 	$(BIN)/python -m pip install --disable-pip-version-check -q -c constraints.txt -e '.[$(TEST_EXTRAS)]'
 	@touch $@
 
+# The packages of .venv, with another e3nn before the one there, and mace-torch. That sevenn does not like this e3nn, as
+# pip will say, does no harm: it is not imported.
+.venv-mace/.installed: .venv/.installed-test
+	rm -rf .venv-mace
+	$(PYTHON) -m venv .venv-mace
+	packages='import sysconfig; print(sysconfig.get_path("purelib"))' && \
+	  $(BIN)/python -c "$$packages" > "$$(.venv-mace/bin/python -c "$$packages")/first.pth"
+	sed '/^e3nn=/d' constraints.txt > .venv-mace/constraints.txt
+	.venv-mace/bin/python -m pip install --disable-pip-version-check -q -c .venv-mace/constraints.txt mace-torch
+	.venv-mace/bin/python -c 'import mace'
+	@touch $@
+
 clean:
-	rm -rf .venv mlcalc.egg-info build report.html result.json mlcalc-audit
+	rm -rf .venv .venv-mace mlcalc.egg-info build report.html result.json mlcalc-audit

@@ -19,6 +19,7 @@ ANALYTIC = ("harmonic", "lennard_jones")
 #: a load(name), which returns a Potential in float32 on the CPU
 FAMILIES = {
     "chgnet": ("chgnet", "chgnet-0.2.0", "chgnet-r2scan"),
+    "mace": (),
     "sevennet": ("7net-0", "7net-0_22may2024", "7net-l3i5"),
 }
 #: Entry-point group in which other packages offer theirs: name = "package.module:make", called as
