@@ -1,6 +1,6 @@
 # make audit   audit the bundled potential on the bundled water box: a table, report.html, result.json
 # make test    style, types, all tests
-# make test-mace   the tests of MACE, whose package cannot be beside SevenNet's
+# make test-apart   the tests of MACE and ORB, whose packages cannot be beside the others'
 # make bench   what evaluations and steps cost
 PYTHON ?= python3
 BIN := .venv/bin
@@ -9,7 +9,7 @@ TEST_EXTRAS ?= test
 # seen by mlcalc as by any other user: nothing from the environment changes what is imported
 unexport PYTHONPATH
 
-.PHONY: audit test test-mace lint bench clean
+.PHONY: audit test test-apart lint bench clean
 .DELETE_ON_ERROR:
 
 audit: .venv/.installed
@@ -18,8 +18,8 @@ audit: .venv/.installed
 test: .venv/.installed-test lint
 	$(BIN)/python -m pytest $(PYTEST_OPTIONS)
 
-test-mace: .venv-mace/.installed
-	.venv-mace/bin/python -m pytest tests/potentials/test_mace.py $(PYTEST_OPTIONS)
+test-apart: .venv-apart/.installed
+	.venv-apart/bin/python -m pytest tests/potentials/test_mace.py tests/potentials/test_orb.py $(PYTEST_OPTIONS)
 
 lint: .venv/.installed-test
 	$(BIN)/ruff check .
@@ -43,17 +43,18 @@ bench: .venv/.installed
 	$(BIN)/python -m pip install --disable-pip-version-check -q -c constraints.txt -e '.[$(TEST_EXTRAS)]'
 	@touch $@
 
-# The packages of .venv, with another e3nn before the one there, and mace-torch. That sevenn does not like this e3nn, as
-# pip will say, does no harm: it is not imported.
-.venv-mace/.installed: .venv/.installed-test
-	rm -rf .venv-mace
-	$(PYTHON) -m venv .venv-mace
+# The packages of .venv, and before them mace-torch and orb-models with older versions of some. That others do not like
+# these, as pip will say, does no harm: they are not imported here.
+.venv-apart/.installed: .venv/.installed-test
+	rm -rf .venv-apart
+	$(PYTHON) -m venv .venv-apart
 	packages='import sysconfig; print(sysconfig.get_path("purelib"))' && \
-	  $(BIN)/python -c "$$packages" > "$$(.venv-mace/bin/python -c "$$packages")/first.pth"
-	sed '/^e3nn=/d' constraints.txt > .venv-mace/constraints.txt
-	.venv-mace/bin/python -m pip install --disable-pip-version-check -q -c .venv-mace/constraints.txt mace-torch
-	.venv-mace/bin/python -c 'import mace'
+	  $(BIN)/python -c "$$packages" > "$$(.venv-apart/bin/python -c "$$packages")/first.pth"
+	grep -Ev '^(e3nn|filelock|python-dateutil|rich)=' constraints.txt > .venv-apart/constraints.txt
+	.venv-apart/bin/python -m pip install --disable-pip-version-check -q -c .venv-apart/constraints.txt \
+	  mace-torch orb-models e3nn==0.4.4 filelock==3.32.7 python-dateutil==2.9.0.post0 rich==13.9.4
+	.venv-apart/bin/python -c 'import mace, orb_models'
 	@touch $@
 
 clean:
-	rm -rf .venv .venv-mace mlcalc.egg-info build report.html result.json mlcalc-audit
+	rm -rf .venv .venv-apart mlcalc.egg-info build report.html result.json mlcalc-audit

@@ -21,6 +21,7 @@ FAMILIES = {
     "chgnet": ("chgnet", "chgnet-0.2.0", "chgnet-r2scan"),
     "mace": (),
     "metatomic": (),
+    "orb": (),
     "sevennet": ("7net-0", "7net-0_22may2024", "7net-l3i5"),
 }
 #: Entry-point group in which other packages offer theirs: name = "package.module:make", called as

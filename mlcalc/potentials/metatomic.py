@@ -3,8 +3,8 @@
 A file is a TorchScript program with its units, elements and outputs; it cannot reach beyond torch. It is given our
 neighbour list, with edge vectors made from positions and cell in torch, so that nothing leaves the device and the
 derivatives can be differentiated again. Where a model has an energy and a "non_conservative_force" (formerly
-"…_forces"), one forward pass gives both forces. Of direct forces the mean over the atoms is taken off, as metatomic's own
-ASE calculator does.
+"…_forces"), one forward pass gives both forces. Of direct forces the mean over the atoms is taken off, as in
+metatomic's own ASE calculator.
 
 Models offer several levels of theory as variants: "metatomic:/path/to/model.pt?variant=NAME".
 """

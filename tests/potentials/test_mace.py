@@ -19,7 +19,7 @@ from mlcalc.errors import CheckpointError, UsageError
 from mlcalc.potentials.foreign import foreign_module, undisturbed
 from mlcalc.structure import Structure
 
-# its e3nn is not the one that sevenn needs, so CI runs this file by itself: make test-mace
+# its e3nn is not the one that sevenn needs, so CI runs this file by itself: make test-apart
 NEEDS = "mace-torch (pip install 'mlcalc[mace]') wants an environment of its own"
 NUMBERS = (1, 8, 11, 14, 17)
 
