@@ -23,6 +23,7 @@ FAMILIES = {
     "metatomic": (),
     "orb": (),
     "sevennet": ("7net-0", "7net-0_22may2024", "7net-l3i5"),
+    "torchani": (),
 }
 #: Entry-point group in which other packages offer theirs: name = "package.module:make", called as
 #: make(device=…, dtype=…, **parameters), returning a Potential

@@ -59,10 +59,8 @@ class Orb(AutodiffPotential):
     def __init__(self, name: str, network: Any) -> None:
         heads, setup = dict(network.heads), network.system_config
         if "energy" not in heads or network.model.conditioner is not None:
-            lacks = "asks for charge and spin" if "energy" in heads else f"has no energy, only {', '.join(heads)}"
-            raise CheckpointError(
-                f"potential: {name} {lacks}, which this adapter cannot give; take {_calculator(name)}"
-            )
+            lacks = "asks for charge and spin" if "energy" in heads else f"gives no energy, only {', '.join(heads)}"
+            raise CheckpointError(f"potential: {name} {lacks}, which is not supported; choose another checkpoint")
         self._is_conservative = hasattr(network, "grad_forces_name")  # as the package's calculator tells them apart
         provides = Wanted.ENERGY
         if self._is_conservative:
@@ -132,7 +130,7 @@ class Orb(AutodiffPotential):
         if bool(some.any()):
             raise UsageError(
                 f"structure: it is periodic along some lattice vectors only, which {self.name!r} does not know; put "
-                f" empty space around it, atoms.center(vacuum={self.cutoff:g}, axis=…), and set atoms.pbc = True"
+                f"empty space around it, atoms.center(vacuum={self.cutoff:g}, axis=…), and set atoms.pbc = True"
             )
 
     def extra_repr(self) -> str:
