@@ -2,7 +2,8 @@
 
 The layers are those of the package `torchani`, pair potentials (repulsion, dispersion) included; neighbours are ours,
 each pair given once. Derivatives come from `mlcalc.potentials.autodiff`: nothing leaves the device, batches are
-allowed, and the derivatives can be differentiated again. Energies of isolated atoms, some thousand eV, are added in float64.
+allowed, and the derivatives can be differentiated again. Energies of isolated atoms, some thousand eV, are added in
+float64.
 """
 
 from __future__ import annotations
