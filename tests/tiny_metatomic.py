@@ -27,11 +27,12 @@ class Tiny(torch.nn.Module):
     a repulsion for each pair. Direct force: twice that repulsion of a pair along it, times a factor of its centre only.
     """
 
-    def __init__(self, direct: str, variant: str):
+    def __init__(self, direct: str, variant: str, severed: bool):
         super().__init__()
         self.full = NeighborListOptions(cutoff=0.4, full_list=True, strict=True)
         self.half = NeighborListOptions(cutoff=0.3, full_list=False, strict=True)
         self.direct = direct
+        self.severed = severed
         self.energy = "energy" + variant
 
     def requested_neighbor_lists(self) -> List[NeighborListOptions]:
@@ -72,6 +73,8 @@ class Tiny(torch.nn.Module):
         nothing = torch.jit.annotate(List[Labels], [])
         if self.energy in outputs:
             values = torch.cat(energies).reshape(-1, 1)
+            if self.severed:
+                values = values.detach()
             block = TensorBlock(values, samples, nothing, Labels(["energy"], one))
             if outputs[self.energy].sample_kind == "system":
                 values = torch.stack([part.sum() for part in energies]).reshape(-1, 1)
@@ -87,8 +90,15 @@ class Tiny(torch.nn.Module):
         return result
 
 
-def export(path: str, dtype: str = "float64", direct: str = "non_conservative_force", by_atom: bool = True, variant=""):
-    """Write the model to a file; without direct forces if their name is empty."""
+def export(
+    path: str,
+    dtype: str = "float64",
+    direct: str = "non_conservative_force",
+    by_atom: bool = True,
+    variant: str = "",
+    severed: bool = False,
+):
+    """Write the model to a file; without direct forces if their name is empty, without slopes if it is severed."""
     outputs = {f"energy{variant}": ModelOutput(unit="kJ/mol", sample_kind="atom" if by_atom else "system")}
     if direct:
         outputs[direct] = ModelOutput(unit="kJ/mol/nm", sample_kind="atom")
@@ -100,5 +110,5 @@ def export(path: str, dtype: str = "float64", direct: str = "non_conservative_fo
         supported_devices=["cpu", "cuda"],
         dtype=dtype,
     )
-    module = Tiny(direct, variant).to({"float32": torch.float32, "float64": torch.float64}[dtype]).eval()
+    module = Tiny(direct, variant, severed).to({"float32": torch.float32, "float64": torch.float64}[dtype]).eval()
     AtomisticModel(module, ModelMetadata(), able).save(path)

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mlcalc.errors import CheckpointError, UsageError
+from mlcalc.errors import CheckpointError, RunError, UsageError
 from mlcalc.evaluation import Evaluation, Wanted, remove_net_force
 from mlcalc.neighbours import Neighbours
 from mlcalc.potentials.autodiff import sum_over
@@ -96,7 +96,7 @@ class Metatomic(Potential):
         with torch.set_grad_enabled(attached or slopes):
             here = structure.to(dtype=self.dtype)
             if slopes and not here.positions.requires_grad:
-                here.positions.requires_grad_()
+                here = here.at(here.positions.detach().requires_grad_())
             strain = torch.eye(3, dtype=self.dtype, device=here.device).repeat(here.n_systems, 1, 1)
             strained = self._strained(here, strain.requires_grad_()) if wanted & Wanted.VIRIAL else here
             found = self._outputs_of(strained, neighbours, wanted)
@@ -115,9 +115,12 @@ class Metatomic(Potential):
         return Evaluation(finish(energy), None, finish(slope.get(Wanted.CONSERVATIVE)), finish(direct), finish(virial))
 
     def _slopes(self, energy: Tensor, by: dict[Wanted, Tensor], *, create_graph: bool) -> dict[Wanted, Tensor]:
-        """Minus the derivatives of the energy; zeros where it depends on nothing, as with atoms on their own."""
+        """Minus the derivatives of the energy."""
         if not energy.requires_grad:
-            return {flag: torch.zeros_like(tensor) for flag, tensor in by.items()}
+            raise RunError(
+                f"potential {self.name!r}: its energy cannot be differentiated; choose a model that gives conservative "
+                "forces, or use its direct ones alone"
+            )
         inputs = list(by.values())
         found = torch.autograd.grad(energy.sum(), inputs, create_graph=create_graph, materialize_grads=True)
         return {flag: -one for flag, one in zip(by, found, strict=True)}

@@ -14,7 +14,7 @@ import torch
 from ase.build import molecule
 
 import mlcalc
-from mlcalc.errors import CheckpointError, UsageError
+from mlcalc.errors import CheckpointError, RunError, UsageError
 from mlcalc.evaluation import JOINT, Wanted
 from mlcalc.potentials.metatomic import Metatomic
 from mlcalc.structure import Structure
@@ -144,6 +144,22 @@ def test_its_own_forces_make_a_pair_for_multiple_time_stepping(potential):
     dynamics.run(4)
     assert atoms.get_kinetic_energy() > 0.01
     assert abs(atoms.get_total_energy() - before) < 1e-3 * len(atoms)
+
+
+def test_an_energy_without_slope_is_no_force_of_zero(tiny, tmp_path):
+    tiny.export(tmp_path / "severed.pt", severed=True)
+    one = mlcalc.load(f"metatomic:{tmp_path}/severed.pt")
+    assert foreign.evaluate(one, foreign.salt(), Wanted.ENERGY | Wanted.DIRECT).energy.isfinite()
+    with pytest.raises(RunError, match="'severed': its energy cannot be differentiated"):
+        foreign.evaluate(one, foreign.salt(), JOINT)
+
+
+def test_nothing_passed_in_is_changed(potential):
+    structure = Structure.from_ase(foreign.salt())
+    neighbours = mlcalc.neighbour_list(structure, potential.cutoff)
+    for ask in (potential.evaluate, potential.differentiable):
+        ask(structure, neighbours, potential.provides)
+        assert not structure.positions.requires_grad and not structure.cell.requires_grad
 
 
 def test_what_it_cannot_do_is_said(potential):
