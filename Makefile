@@ -1,5 +1,6 @@
 # make audit   audit the bundled potential on the bundled water box: a table, report.html, result.json
 # make test    style, types, all tests
+# make test-apart   the tests of MACE and ORB, whose packages cannot be beside the others'
 # make bench   what evaluations and steps cost
 # make docs    the site, in site/
 PYTHON ?= python3
@@ -11,7 +12,7 @@ TEST_WORKERS ?= 2
 # seen by mlcalc as by any other user: nothing from the environment changes what is imported
 unexport PYTHONPATH
 
-.PHONY: audit test lint bench docs clean
+.PHONY: audit test test-apart lint bench docs clean
 .DELETE_ON_ERROR:
 
 audit: .venv/.installed
@@ -19,6 +20,9 @@ audit: .venv/.installed
 
 test: .venv/.installed-test lint
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(TEST_WORKERS) --dist loadfile $(PYTEST_OPTIONS)
+
+test-apart: .venv-apart/.installed
+	.venv-apart/bin/python -m pytest tests/potentials/test_mace.py tests/potentials/test_orb.py $(PYTEST_OPTIONS)
 
 lint: .venv/.installed-test
 	$(BIN)/ruff check .
@@ -47,5 +51,18 @@ docs: .venv/.installed
 	$(BIN)/python -m pip install --disable-pip-version-check -q -c constraints.txt -e '.[$(TEST_EXTRAS)]'
 	@touch $@
 
+# The packages of .venv, and before them mace-torch and orb-models with older versions of some. That others do not like
+# these, as pip will say, does no harm: they are not imported here.
+.venv-apart/.installed: .venv/.installed-test
+	rm -rf .venv-apart
+	$(PYTHON) -m venv .venv-apart
+	packages='import sysconfig; print(sysconfig.get_path("purelib"))' && \
+	  $(BIN)/python -c "$$packages" > "$$(.venv-apart/bin/python -c "$$packages")/first.pth"
+	grep -Ev '^(e3nn|filelock|python-dateutil|rich)=' constraints.txt > .venv-apart/constraints.txt
+	.venv-apart/bin/python -m pip install --disable-pip-version-check -q -c .venv-apart/constraints.txt \
+	  mace-torch orb-models e3nn==0.4.4 filelock==3.32.7 python-dateutil==2.9.0.post0 rich==13.9.4
+	.venv-apart/bin/python -c 'import mace, orb_models'
+	@touch $@
+
 clean:
-	rm -rf .venv mlcalc.egg-info build report.html result.json mlcalc-audit site
+	rm -rf .venv .venv-apart mlcalc.egg-info build report.html result.json mlcalc-audit site

@@ -15,11 +15,16 @@ if TYPE_CHECKING:
 #: Potentials that need no weights: files of this folder with a POTENTIAL that takes keyword arguments
 ANALYTIC = ("harmonic", "lennard_jones")
 #: Other people's networks: a file of this folder, which is also the extra that installs their package (setup.cfg) and
-#: stands before the path of a file of theirs ("sevennet:/path") → the weights that come with the package. The file has
-#: a load(name), which returns a Potential in float32 on the CPU
+#: stands before the path of a file of theirs ("sevennet:/path") or their own name of it ("torchani:ANI2x") → the
+#: weights that come with the package. The file has a load(name), which returns a Potential in its own dtype on the CPU
 FAMILIES = {
     "chgnet": ("chgnet", "chgnet-0.2.0", "chgnet-r2scan"),
+    "mace": (),
+    "metatomic": (),
+    "nequip": (),
+    "orb": (),
     "sevennet": ("7net-0", "7net-0_22may2024", "7net-l3i5"),
+    "torchani": (),
 }
 #: Entry-point group in which other packages offer theirs: name = "package.module:make", called as
 #: make(device=…, dtype=…, **parameters), returning a Potential
@@ -94,7 +99,7 @@ def load(
         return _construct(key, offered[key].load(), {"device": where, "dtype": dtype, **parameters})
     raise UsageError(
         f"potential: got {key!r}; choose one of {', '.join(names())}, or give the path of a .safetensors checkpoint, "
-        f"or of another family's file as {', '.join(f'{family}:path' for family in FAMILIES)}"
+        f"or of another family's model as {', '.join(f'{family}:path' for family in FAMILIES)}"
     )
 
 

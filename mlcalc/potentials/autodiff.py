@@ -35,6 +35,7 @@ class Graph:
     reverse : (n_edges,), int64, the edge j→i of each edge i→j, where the model asks for it
     n_atoms : int
     attached : whether direct forces must carry gradients
+    structure : where the edges come from, for what they do not tell
     """
 
     numbers: Tensor
@@ -44,6 +45,7 @@ class Graph:
     reverse: Tensor | None
     n_atoms: int
     attached: bool
+    structure: Structure
 
 
 @dataclass(frozen=True)
@@ -134,7 +136,8 @@ class AutodiffPotential(Potential, nn.Module):
             renumbered = torch.empty_like(neighbours.centre)
             renumbered[keep] = torch.arange(len(keep), device=keep.device)
             reverse = renumbered[neighbours.reverse[keep]]
-        return Graph(structure.numbers, centre, neighbour, vectors.to(self.dtype), reverse, structure.n_atoms, attached)
+        edges = (centre, neighbour, vectors.to(self.dtype), reverse)
+        return Graph(structure.numbers, *edges, structure.n_atoms, attached, structure)
 
     def _assemble(self, structure: Structure, graph: Graph, wanted: Wanted) -> Evaluation:
         raw, direct = self.energies_and_direct(graph, wanted)
