@@ -3,7 +3,7 @@
 With g_ij = ∂E/∂r_ij for every edge i→j (r_ij = r_j − r_i + S·cell):
 
     force_i  = Σ_j g_ij − Σ_j g_ji          (minus the gradient)
-    virial   = −Σ_ij r_ij ⊗ g_ij            (−dE/dstrain, r → r(1 + strain))
+    virial   = −Σ_ij r_ij ⊗ g_ij            (−dE/dstrain, r → r(1 + strain); half of a term to either atom)
 
 One backward pass to the edge vectors gives both, whatever the model in between.
 """
@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import abc
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -35,6 +35,7 @@ class Graph:
     reverse : (n_edges,), int64, the edge j→i of each edge i→j, where the model asks for it
     n_atoms : int
     attached : whether direct forces must carry gradients
+    counted : (n_atoms,), bool, whose energies and direct forces count; None for all
     """
 
     numbers: Tensor
@@ -44,6 +45,7 @@ class Graph:
     reverse: Tensor | None
     n_atoms: int
     attached: bool
+    counted: Tensor | None = None
 
 
 def sum_over(values: Tensor, index: Tensor, size: int) -> Tensor:
@@ -89,10 +91,23 @@ class AutodiffPotential(Potential, nn.Module):
         return digest.hexdigest()
 
     def evaluate(self, structure: Structure, neighbours: Neighbours, wanted: Wanted) -> Evaluation:
+        return self._evaluate(structure, neighbours, wanted, None)
+
+    def evaluate_part(
+        self, structure: Structure, neighbours: Neighbours, wanted: Wanted, counted: Tensor
+    ) -> Evaluation:
+        if not self.interaction_depth:
+            return super().evaluate_part(structure, neighbours, wanted, counted)
+        return self._evaluate(structure, neighbours, wanted, counted)
+
+    def _evaluate(
+        self, structure: Structure, neighbours: Neighbours, wanted: Wanted, counted: Tensor | None
+    ) -> Evaluation:
         self.check_wanted(wanted)
         derivatives = bool(wanted & (Wanted.CONSERVATIVE | Wanted.VIRIAL))
         with torch.set_grad_enabled(derivatives):
             graph = self._graph(structure.at(structure.positions.detach()), neighbours, attached=False)
+            graph = replace(graph, counted=counted)
             if derivatives:
                 graph.vectors.requires_grad_()
             return self._assemble(structure, graph, wanted)
@@ -126,18 +141,26 @@ class AutodiffPotential(Potential, nn.Module):
         def finish(value: Tensor | None) -> Tensor | None:
             return None if value is None else (value if graph.attached else value.detach()).to(structure.dtype)
 
-        conservative = virial = energies = energy = None
+        def count(value: Tensor) -> Tensor:
+            return value if graph.counted is None else value * graph.counted.view(-1, *[1] * (value.dim() - 1))
+
+        conservative = virial = virials = energies = energy = None
         if raw is not None and wanted & (Wanted.CONSERVATIVE | Wanted.VIRIAL):
-            (slope,) = torch.autograd.grad(raw.sum(), graph.vectors, create_graph=graph.attached)
+            (slope,) = torch.autograd.grad(count(raw).sum(), graph.vectors, create_graph=graph.attached)
             if wanted & Wanted.CONSERVATIVE:
                 conservative = sum_over(slope, graph.centre, graph.n_atoms) - sum_over(
                     slope, graph.neighbour, graph.n_atoms
                 )
             if wanted & Wanted.VIRIAL:
                 by_edge = -graph.vectors.unsqueeze(2) * slope.unsqueeze(1)
-                virial = sum_over(by_edge, structure.system[graph.centre], structure.n_systems)
-                virial = 0.5 * (virial + virial.transpose(1, 2))
+                by_edge = 0.25 * (by_edge + by_edge.transpose(1, 2))
+                virials = sum_over(by_edge, graph.centre, graph.n_atoms) + sum_over(
+                    by_edge, graph.neighbour, graph.n_atoms
+                )
+                virial = sum_over(virials, structure.system, structure.n_systems)
         if raw is not None:
-            energies = self.total_energies(raw, graph)
+            energies = count(self.total_energies(raw, graph))
             energy = sum_over(energies, structure.system, structure.n_systems)
-        return Evaluation(finish(energy), finish(energies), finish(conservative), finish(direct), finish(virial))
+        direct = None if direct is None else count(direct)
+        values = (energy, energies, conservative, direct, virial, virials)
+        return Evaluation(*(finish(value) for value in values))

@@ -153,6 +153,7 @@ class PET(Network):
     ) -> None:
         sizes = dict(width=width, n_layers=n_layers, n_heads=n_heads, n_radial=n_radial, hidden=hidden)
         super().__init__(species, cutoff, form, three_body_cutoff, density_cutoff, sizes)
+        self.interaction_depth = n_layers + 1  # an exchange brings in what the other atom's edges have been told
         self.radial = RadialBasis(n_radial, cutoff)
         self.atom_embedding = nn.Embedding(len(species), width)
         self.pair_embedding = nn.Embedding(len(species) ** 2, width)
