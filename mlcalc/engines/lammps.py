@@ -43,7 +43,9 @@ class Evaluator:
         as `mlcalc.load`.
     """
 
-    def __init__(self, potential: str, *, fast: str = "", device: str = "cpu", dtype: str = "", threads: int = 0) -> None:
+    def __init__(
+        self, potential: str, *, fast: str = "", device: str = "cpu", dtype: str = "", threads: int = 0
+    ) -> None:
         if threads:
             torch.set_num_threads(threads)
         slow = _load_once(potential, device, dtype)
@@ -59,7 +61,8 @@ class Evaluator:
         """
         if periodic.any() and isinstance(self.potential, Harmonic):
             raise UsageError(
-                "potential 'harmonic' is tied to places, and LAMMPS wraps atoms into a periodic box; write boundary f f f"
+                "potential 'harmonic' is tied to places, and LAMMPS wraps atoms into a periodic box; write "
+                "boundary f f f"
             )
         atoms = _structure(numbers, self.potential.device)
         self.potential.check_species(replace(atoms, periodic=torch.as_tensor(periodic.copy())[None]))
@@ -80,8 +83,8 @@ class Evaluator:
         n_counted : how many atoms, the first ones, belong to this process; the others are seen by them
         edges : centre, neighbour (n_edges,) and shift (n_edges, 3), int64, as in `Neighbours`
         positions : (n_atoms, 3), Å; read at each evaluation
-        results : energy (1,), energies (n_atoms,), conservative and direct force (n_atoms, 3), virial (1, 3, 3), virials
-            (n_atoms, 3, 3); written by each evaluation
+        results : energy (1,), energies (n_atoms,), conservative and direct force (n_atoms, 3), virial (1, 3, 3) and
+            virials (n_atoms, 3, 3); written by each evaluation
         """
         device = self.potential.device
         centre, neighbour, shift = (torch.from_numpy(array).to(device) for array in edges)

@@ -166,6 +166,11 @@ class PET(Network):
         if form != "C":
             self.direct_head = DirectHead(width, hidden)
 
+    @property
+    def direct_depth(self) -> int:
+        """No more than the energy's: the last exchange tells either end of an edge what the other knows."""
+        return self.interaction_depth
+
     def raw_outputs(
         self, graph: Graph, species: Tensor, *, energy: bool, direct: bool
     ) -> tuple[Tensor | None, Tensor | None]:

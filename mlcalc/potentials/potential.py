@@ -53,8 +53,8 @@ class Potential(abc.ABC):
         """What some of the atoms contribute: over parts that together count each atom once, the sum is `evaluate`'s.
 
         For a system divided among processes. The energy, of which forces and virials are derivatives, is the sum over
-        the counted atoms; forces act on the other atoms too. Of those there must be all within `interaction_depth` edges
-        (`direct_depth` for direct forces) of a counted one, and every edge both ways.
+        the counted atoms; forces act on the other atoms too. Of those there must be all within `interaction_depth`
+        edges (`direct_depth` for direct forces) of a counted one, and every edge both ways.
 
         Parameters
         ----------
