@@ -187,7 +187,7 @@ void PairMlcalc::refuse_settings_that_drop_pairs()
       if (force->special_lj[k] == 0 && force->special_coul[k] == 0)
         error->all(FLERR, "pair_style mlcalc: special_bonds would leave bonded pairs out of the neighbour lists; write "
                           "special_bonds lj/coul 1 1 1 (or a weight just above 0 for the sake of other styles)");
-  if (neighbor->exclude || neighbor->includegroup)
+  if (neighbor->nex_type || neighbor->nex_group || neighbor->nex_mol || neighbor->includegroup)
     error->all(FLERR, "pair_style mlcalc: neigh_modify exclude or include leaves pairs out; remove it");
   if (comm->nprocs > 1 && comm->mode != Comm::SINGLE)
     error->all(FLERR, "pair_style mlcalc: comm_modify mode is not single; write comm_modify mode single");
