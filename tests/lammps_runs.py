@@ -77,16 +77,15 @@ def pressures(lmp: Any) -> np.ndarray:
     return np.array([lmp.get_thermo(key) for key in ("pxx", "pyy", "pzz", "pyz", "pxz", "pxy")])
 
 
-def launched(text: str, folder: Path, ranks: int = 1, *, environment: dict[str, str] | None = None) -> str:
-    """What the program lmp says to an input, whatever its end."""
+def launched(text: str, folder: Path, ranks: int = 1) -> str:
+    """What the program lmp says to an input, whatever its end; Python finds modules in the folder."""
     path = folder / f"in.{ranks}"
     path.write_text(text)
     command = [PROGRAMS / "mpirun", "-np", str(ranks), PROGRAMS / "lmp", "-in", path, "-log", "none", "-nocite"]
-    inherited = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")])}
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(folder)])}
     done = subprocess.run(
-        command if ranks > 1 else command[3:], cwd=folder, capture_output=True, text=True, timeout=300,
-        env={**inherited, **(environment or {})},
-    )  # fmt: skip
+        command if ranks > 1 else command[3:], cwd=folder, capture_output=True, text=True, timeout=300, env=environment
+    )
     return done.stdout + done.stderr
 
 

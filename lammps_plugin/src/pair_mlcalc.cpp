@@ -150,9 +150,6 @@ void PairMlcalc::init_style()
   if (in_respa() && forces == Forces::CONSERVATIVE && !(model.provides & DIRECT))
     error->all(FLERR, "pair_style mlcalc: {} has no direct forces for run_style respa; name another potential for the "
                       "inner steps (fast POTENTIAL) or write run_style verlet", model.name);
-  if (!(model.provides & VIRIAL) && domain->box_change)
-    error->all(FLERR, "pair_style mlcalc: {} has no virial, so the box cannot follow a pressure; keep the box as it is",
-               model.name);
 
   std::string problem;
   std::vector<int64_t> numbers;
@@ -289,6 +286,9 @@ int PairMlcalc::wanted_for_tally(int eflag, int vflag)
 {
   int wanted = eflag ? ENERGY : 0;
   if (vflag && !(model.provides & VIRIAL) && !told_no_virial) {
+    if (domain->box_change)
+      error->all(FLERR, "pair_style mlcalc: {} has no virial, so the box cannot follow a pressure; keep the box as it is",
+                 model.name);
     told_no_virial = true;
     if (comm->me == 0)
       error->warning(FLERR, "pair_style mlcalc: {} has no virial; pressure and stress lack its part", model.name);
