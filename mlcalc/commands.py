@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -222,6 +223,17 @@ def distill(arguments: argparse.Namespace) -> int:
     with Reporter() as progress:
         made = distill(_load(arguments), atoms, path, settings, progress=progress)
     print(summary(made))
+    return 0
+
+
+def lammps_input(arguments: argparse.Namespace) -> int:
+    from mlcalc.engines.lammps_input import LammpsInput, write_lammps_input
+
+    path = _writable(Path(arguments.output), "output")
+    atoms, _ = _read_structure(arguments.structure)
+    settings = LammpsInput(**{one.name: getattr(arguments, one.name) for one in fields(LammpsInput)})
+    data = write_lammps_input(atoms, _load(arguments), settings, path)
+    print(f"input  {path}\ndata   {data}\nrun it with `lmp -in {path.name}`, after pip install ./lammps_plugin")
     return 0
 
 

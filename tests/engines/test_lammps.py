@@ -227,6 +227,7 @@ def test_another_potential_inside(water):
 GENTLE = "pair_style mlcalc {folder}/gentle.safetensors "
 ENERGY = "pair_style mlcalc {folder}/energy.safetensors "
 DIRECT = "pair_style mlcalc {folder}/direct.safetensors "
+CALCULATOR = "pair_style mlcalc ase:ase.calculators.lj:LennardJones"
 RUN = "\npair_coeff * * H O\nrun 0"
 NPT = "forces direct\nfix 1 all npt temp 300 300 0.1 iso 0 0 1"
 #: mistake → what the error says, what is given
@@ -247,9 +248,9 @@ REFUSED = {
     "exclusions": ("neigh_modify", "neigh_modify exclude type 1 1\n" + GENTLE + RUN),
     "respa": ("run_style verlet", MTS.format(n=2) + ENERGY + RUN),
     "pressure": ("has no virial", DIRECT + NPT + RUN),
-    "virial by atom": (
-        "gives no virials by atom",
-        "pair_style mlcalc ase:ase.calculators.lj:LennardJones" + BY_ATOM + RUN,
+    "energies by atom": (
+        "gives no energies by atom",
+        CALCULATOR + BY_ATOM + RUN,
     ),
 }
 
@@ -274,8 +275,15 @@ def test_other_units_are_refused():
 
 
 def test_bonds_that_would_leave_pairs_out_are_refused(tmp_path):
-    start = "units metal\natom_style bond\nregion b block 0 30 0 30 0 30\n"
-    start += "create_box 1 b bond/types 1 extra/bond/per/atom 1 extra/special/per/atom 2\nmass 1 39.948\ncreate_atoms 1 single 1 1 1\ncreate_atoms 1 single 1 1 5\n"
+    start = """
+    units metal
+    atom_style bond
+    region b block 0 30 0 30 0 30
+    create_box 1 b bond/types 1 extra/bond/per/atom 1 extra/special/per/atom 2
+    mass 1 39.948
+    create_atoms 1 single 1 1 1
+    create_atoms 1 single 1 1 5
+    """
     style = "pair_style mlcalc lennard_jones\npair_coeff * * Ar\nbond_style zero\nbond_coeff * 3.0\n"
     bond = "create_bonds single/bond 1 1 2\nrun 0"
     with pytest.raises(Exception, match="special_bonds lj/coul 1 1 1"), driven(start + style + bond):
