@@ -63,9 +63,11 @@ class Backend {
   virtual Model model() = 0;
   // Refuses elements, or a box, that the potential does not know.
   virtual void check(const std::vector<int64_t> &numbers, const Box &box) = 0;
-  // Positions and contribution are kept by address, and must live as long as the graph is used.
-  virtual void set_graph(const Graph &graph, std::vector<double> &positions, Contribution &contribution) = 0;
-  virtual void evaluate(int wanted, bool by_atom, const Box &box) = 0;
+  // Everything is kept by address, and must live as long as the graph is used. Box and positions are read, and the
+  // contribution is written, by each evaluation.
+  virtual void set_graph(const Graph &graph, const Box &box, const std::vector<double> &positions,
+                         Contribution &contribution) = 0;
+  virtual void evaluate(int wanted, bool by_atom) = 0;
 };
 
 // Loads the back-end with the interpreter it needs.

@@ -9,8 +9,8 @@ namespace mlcalc {
 
 namespace {
 
-// The shift of an edge in one number, whose order is that of its components.
-constexpr int64_t SPAN = 1 << 10, HALF = SPAN / 2;
+// A neighbour and the shift to it in one number, whose order is that of neighbour, then the shift's components.
+constexpr int64_t SPAN = 1 << 10, HALF = SPAN / 2, ALL = SPAN * SPAN * SPAN;
 
 int64_t packed(const int *s) { return ((s[0] + HALF) * SPAN + (s[1] + HALF)) * SPAN + (s[2] + HALF); }
 
@@ -24,18 +24,10 @@ void invert(const double *m, double *inverse)
   for (int k = 0; k < 9; k++) inverse[k] = adjugate[k] / volume;
 }
 
-struct Edge {
-  int64_t neighbour, shift;
-  bool operator<(const Edge &other) const
-  {
-    return neighbour != other.neighbour ? neighbour < other.neighbour : shift < other.shift;
-  }
-};
-
 template <class Tag> class Builder {
  public:
   Builder(const Atoms<Tag> &atoms, const Lists *lists, const Box &box, int depth) :
-      atoms(atoms), lists(lists), box(box), depth(depth), original(atoms.n_all, -1), hop(atoms.n_all, -1)
+      atoms(atoms), lists(lists), box(box), alone(depth == 0), depth(std::max(depth, 1)), original(atoms.n_all, -1), hop(atoms.n_all, -1)
   {
     invert(box.cell, inverse);
   }
@@ -54,6 +46,7 @@ template <class Tag> class Builder {
   const Atoms<Tag> &atoms;
   const Lists *lists;
   const Box &box;
+  const bool alone;
   const int depth;
   double inverse[9];
   std::unordered_map<Tag, int> first_seen;
@@ -80,7 +73,7 @@ template <class Tag> class Builder {
     first_seen.reserve(2 * atoms.n_local);
     for (int i = 0; i < atoms.n_local; i++)
       if (known(i)) meet(i, 0);
-    if (!lists) return;
+    if (!lists || alone) return;
     for (size_t k = 0; k < found.size() && hop[found[k]] < depth; k++) {
       const int i = found[k], next = hop[i] + 1;
       each_neighbour(i, [&](int j) { meet(j, next); });
@@ -125,31 +118,39 @@ template <class Tag> class Builder {
 
   void connect(Graph &graph, const std::vector<int> &node)
   {
-    std::vector<int64_t> shift(atoms.n_all), back(atoms.n_all);
-    std::vector<char> has_shift(atoms.n_all, 0);
-    std::vector<std::vector<Edge>> edges(found.size());
+    std::vector<int64_t> there(atoms.n_all, -1), back(atoms.n_all); // what stands for an edge to an image, and from it
+    std::vector<std::vector<int64_t>> edges(found.size());
+    size_t n_edges = 0;
     for (const int i : found) {
       if (hop[i] >= depth) continue;
+      const int64_t here = node[i] * ALL;
+      auto &row = edges[node[i]];
+      row.reserve(row.size() + lists->count[i]);
       each_neighbour(i, [&](int j) {
-        if (!has_shift[j]) {
+        if (there[j] < 0) {
+          if (original[j] < 0) original[j] = first_seen.at(atoms.tag[j]);
           int s[3];
           shift_of(j, s);
           const int minus[3] = {-s[0], -s[1], -s[2]};
-          shift[j] = packed(s), back[j] = packed(minus), has_shift[j] = 1;
+          there[j] = node[original[j]] * ALL + packed(s), back[j] = packed(minus);
         }
-        const int to = original[j];
-        edges[node[i]].push_back({node[to], shift[j]});
+        row.push_back(there[j]);
+        n_edges++;
         // the lists of the outermost atoms are not whole, but every edge must be there both ways
-        if (hop[to] >= depth) edges[node[to]].push_back({node[i], back[j]});
+        if (hop[original[j]] >= depth) edges[node[original[j]]].push_back(here + back[j]), n_edges++;
       });
     }
+    graph.centre.resize(n_edges), graph.neighbour.resize(n_edges), graph.shift.resize(3 * n_edges);
+    size_t place = 0;
     for (size_t centre = 0; centre < edges.size(); centre++) {
       std::sort(edges[centre].begin(), edges[centre].end());
-      for (const Edge &edge : edges[centre]) {
-        graph.centre.push_back(centre);
-        graph.neighbour.push_back(edge.neighbour);
-        const int64_t s = edge.shift;
-        graph.shift.insert(graph.shift.end(), {s / (SPAN * SPAN) - HALF, s / SPAN % SPAN - HALF, s % SPAN - HALF});
+      for (const int64_t edge : edges[centre]) {
+        graph.centre[place] = centre;
+        graph.neighbour[place] = edge / ALL;
+        graph.shift[3 * place] = edge / (SPAN * SPAN) % SPAN - HALF;
+        graph.shift[3 * place + 1] = edge / SPAN % SPAN - HALF;
+        graph.shift[3 * place + 2] = edge % SPAN - HALF;
+        place++;
       }
     }
   }

@@ -26,6 +26,8 @@ struct Lists {
   double reach;        // Å; pairs farther apart are left out
 };
 
+// depth: edges from an own atom to the farthest that counts; 0: this is the only process, and every ghost is an image.
+// lists: none for a potential that finds its own neighbours.
 template <class Tag> Graph make_graph(const Atoms<Tag> &atoms, const Lists *lists, const Box &box, int depth);
 
 } // namespace mlcalc

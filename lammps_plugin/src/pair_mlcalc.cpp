@@ -156,7 +156,8 @@ void PairMlcalc::init_style()
   for (const int64_t number : number_of_type)
     if (number > 0) numbers.push_back(number);
   try {
-    backend->check(numbers, box());
+    read_box();
+    backend->check(numbers, box);
   } catch (const std::exception &failure) {
     problem = failure.what();
   }
@@ -198,7 +199,7 @@ bool PairMlcalc::in_respa() const
 // A direct force on an own atom needs whole features of its neighbours, and so reaches one edge farther than an energy.
 void PairMlcalc::choose_depth()
 {
-  depth = 1;
+  depth = 0;
   if (comm->nprocs == 1) return;
   depth = model.energy_depth;
   if (forces != Forces::CONSERVATIVE || in_respa()) depth = std::max(depth, model.direct_depth);
@@ -297,12 +298,11 @@ int PairMlcalc::wanted_for_tally(int eflag, int vflag)
   return wanted;
 }
 
-mlcalc::Box PairMlcalc::box() const
+void PairMlcalc::read_box()
 {
   const double *h = domain->h; // xx, yy, zz, yz, xz, xy
-  mlcalc::Box here{{h[0], 0, 0, h[5], h[1], 0, h[4], h[3], h[2]}, {}};
-  for (int k = 0; k < 3; k++) here.periodic[k] = domain->periodicity[k];
-  return here;
+  box = {{h[0], 0, 0, h[5], h[1], 0, h[4], h[3], h[2]}, {}};
+  for (int k = 0; k < 3; k++) box.periodic[k] = domain->periodicity[k];
 }
 
 void PairMlcalc::refresh_graph()
@@ -313,16 +313,16 @@ void PairMlcalc::refresh_graph()
                                     number_of_type};
   if (model.cutoff > 0) {
     const mlcalc::Lists lists{list->numneigh, list->firstneigh, NEIGHMASK, model.cutoff + neighbor->skin};
-    graph = mlcalc::make_graph(atoms, &lists, box(), depth);
+    graph = mlcalc::make_graph(atoms, &lists, box, depth);
   } else
-    graph = mlcalc::make_graph(atoms, nullptr, box(), depth);
+    graph = mlcalc::make_graph(atoms, nullptr, box, depth);
   const size_t n = graph.atom.size();
   positions.resize(3 * n);
   found.energies.assign(n, 0);
   found.conservative.assign(3 * n, 0);
   found.direct.assign(3 * n, 0);
   found.virials.assign(9 * n, 0);
-  if (graph.n_counted > 0) backend->set_graph(graph, positions, found);
+  if (graph.n_counted > 0) backend->set_graph(graph, box, positions, found);
   n_builds = neighbor->ncalls;
   stale = false;
 }
@@ -332,6 +332,7 @@ void PairMlcalc::evaluate(int wanted, bool by_atom)
   if (comm->me == 0) pvector[(wanted & JOINT) == JOINT ? 0 : wanted & CONSERVATIVE ? 2 : 1]++;
   std::string problem;
   try {
+    read_box();
     refresh_graph();
     for (size_t k = 0; k < graph.atom.size(); k++) {
       const double *x = atom->x[graph.atom[k]];
@@ -342,7 +343,7 @@ void PairMlcalc::evaluate(int wanted, bool by_atom)
       }
     }
     if (graph.n_counted > 0) {
-      backend->evaluate(wanted, by_atom, box());
+      backend->evaluate(wanted, by_atom);
       for (const auto *force : {wanted & CONSERVATIVE ? &found.conservative : nullptr, wanted & DIRECT ? &found.direct : nullptr}) {
         if (!force) continue;
         for (size_t k = 0; k < force->size(); k++)

@@ -37,9 +37,10 @@ class PairMlcalc : public Pair {
 
   // valid until the neighbour lists are built anew
   mlcalc::Graph graph;
+  mlcalc::Box box;
   std::vector<double> positions;
   mlcalc::Contribution found;
-  int depth = 0;         // edges from an own atom to the farthest that counts
+  int depth = 0;         // edges from an own atom to the farthest that counts; 0 for one process alone
   bool stale = true;     // the graph is of another list
   bigint n_builds = -1;  // of the neighbour lists, when the graph was made
 
@@ -58,7 +59,7 @@ class PairMlcalc : public Pair {
   bool in_respa() const;
   int inner_steps_of_run_style() const;
 
-  mlcalc::Box box() const;
+  void read_box();
   void refresh_graph();
   void evaluate(int wanted, bool by_atom);
   int wanted_for_tally(int eflag, int vflag);

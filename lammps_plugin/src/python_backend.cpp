@@ -107,10 +107,10 @@ class PythonBackend : public Backend {
 
   void check(const std::vector<int64_t> &numbers, const Box &box) override
   {
-    in_python([&] { evaluator.attr("check")(view(numbers.data(), {ssize(numbers)}), view(box.periodic, {3})); });
+    in_python([&] { evaluator.attr("check")(view(numbers.data(), {ssize(numbers)}), view(box.periodic, {1, 3})); });
   }
 
-  void set_graph(const Graph &graph, std::vector<double> &positions, Contribution &to) override
+  void set_graph(const Graph &graph, const Box &box, const std::vector<double> &positions, Contribution &to) override
   {
     in_python([&] {
       const py::ssize_t n_atoms = ssize(graph.numbers), n_edges = ssize(graph.centre);
@@ -118,18 +118,16 @@ class PythonBackend : public Backend {
           view(graph.numbers.data(), {n_atoms}), graph.n_counted,
           py::make_tuple(view(graph.centre.data(), {n_edges}), view(graph.neighbour.data(), {n_edges}),
                          view(graph.shift.data(), {n_edges, 3})),
-          view(positions.data(), {n_atoms, 3}),
+          py::make_tuple(view(positions.data(), {n_atoms, 3}), view(box.cell, {1, 3, 3}), view(box.periodic, {1, 3})),
           py::make_tuple(view(&to.energy, {1}), view(to.energies.data(), {n_atoms}),
                          view(to.conservative.data(), {n_atoms, 3}), view(to.direct.data(), {n_atoms, 3}),
                          view(to.virial, {1, 3, 3}), view(to.virials.data(), {n_atoms, 3, 3})));
     });
   }
 
-  void evaluate(int bits, bool by_atom, const Box &box) override
+  void evaluate(int bits, bool by_atom) override
   {
-    in_python([&] {
-      evaluator.attr("evaluate")(wanted.at(bits), by_atom, view(box.cell, {3, 3}), view(box.periodic, {3}));
-    });
+    in_python([&] { evaluator.attr("evaluate")(wanted.at(bits), by_atom); });
   }
 
  private:

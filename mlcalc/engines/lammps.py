@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -57,22 +58,22 @@ class Evaluator:
         Parameters
         ----------
         numbers : (n,), int64, atomic numbers
-        periodic : (3,), bool
+        periodic : (1, 3), bool
         """
         if periodic.any() and isinstance(self.potential, Harmonic):
             raise UsageError(
                 "potential 'harmonic' is tied to places, and LAMMPS wraps atoms into a periodic box; write "
                 "boundary f f f"
             )
-        atoms = _structure(numbers, self.potential.device)
-        self.potential.check_species(replace(atoms, periodic=torch.as_tensor(periodic.copy())[None]))
+        atoms = replace(_structure(numbers), periodic=torch.from_numpy(periodic))
+        self.potential.check_species(atoms.to(device=self.potential.device))
 
     def set_graph(
         self,
         numbers: np.ndarray,
         n_counted: int,
         edges: tuple[np.ndarray, np.ndarray, np.ndarray],
-        positions: np.ndarray,
+        places: tuple[np.ndarray, np.ndarray, np.ndarray],
         results: tuple[np.ndarray, ...],
     ) -> None:
         """Take the atoms and edges of all evaluations until the next call.
@@ -82,27 +83,25 @@ class Evaluator:
         numbers : (n_atoms,), int64
         n_counted : how many atoms, the first ones, belong to this process; the others are seen by them
         edges : centre, neighbour (n_edges,) and shift (n_edges, 3), int64, as in `Neighbours`
-        positions : (n_atoms, 3), Å; read at each evaluation
+        places : positions (n_atoms, 3) and cell (1, 3, 3), Å, and periodic (1, 3), bool; read at each evaluation
         results : energy (1,), energies (n_atoms,), conservative and direct force (n_atoms, 3), virial (1, 3, 3) and
             virials (n_atoms, 3, 3); written by each evaluation
         """
         device = self.potential.device
         centre, neighbour, shift = (torch.from_numpy(array).to(device) for array in edges)
         self._neighbours = Neighbours(centre, neighbour, shift, self.potential.cutoff)
-        self._atoms = _structure(numbers, device)
-        self._positions = torch.from_numpy(positions)
+        positions, cell, periodic = map(torch.from_numpy, places)
+        self._atoms = replace(_structure(numbers), positions=positions, cell=cell, periodic=periodic)
         self._results = dict(zip(_RESULTS, map(torch.from_numpy, results), strict=True))
         here = torch.arange(len(numbers), device=device) < n_counted
         self._counted = None if n_counted == len(numbers) else here
 
-    def evaluate(self, wanted: Wanted, by_atom: bool, cell: np.ndarray, periodic: np.ndarray) -> None:
+    def evaluate(self, wanted: Wanted, by_atom: bool) -> None:
         """Write what the counted atoms contribute into the arrays given to `set_graph`.
 
         Parameters
         ----------
         by_atom : whether energies and virials by atom shall be there
-        cell : (3, 3), Å, rows are lattice vectors
-        periodic : (3,), bool
 
         Raises
         ------
@@ -110,12 +109,7 @@ class Evaluator:
             if something was wanted that the potential does not give.
         """
         device = self.potential.device
-        structure = replace(
-            self._atoms,
-            positions=self._positions.to(device),
-            cell=torch.tensor(cell[None], device=device),
-            periodic=torch.tensor(periodic[None], device=device),
-        )
+        structure = self._atoms if device.type == "cpu" else self._atoms.to(device=device)
         if self._counted is None:
             evaluation = self.potential.evaluate(structure, self._neighbours, wanted)
         else:
@@ -136,22 +130,27 @@ class Evaluator:
                 )
 
 
-@functools.lru_cache(maxsize=4)
 def _load_once(name: str, device: str, dtype: str) -> Potential:
-    """Pair styles that name the same potential share it."""
+    """Pair styles that name the same potential share it, unless its file was written anew."""
+    file = Path(name)
+    return _load(name, device, dtype, file.stat().st_mtime_ns if file.is_file() else 0)
+
+
+@functools.lru_cache(maxsize=4)
+def _load(name: str, device: str, dtype: str, written: int) -> Potential:
     return load(name, device=device, dtype=getattr(torch, dtype) if dtype else None)
 
 
-def _structure(numbers: np.ndarray, device: torch.device) -> Structure:
+def _structure(numbers: np.ndarray) -> Structure:
     """Atoms without places or a cell."""
     n_atoms = len(numbers)
     return Structure(
-        positions=torch.zeros(n_atoms, 3, dtype=torch.float64, device=device),
-        numbers=torch.tensor(numbers, device=device),
-        cell=torch.zeros(1, 3, 3, dtype=torch.float64, device=device),
-        periodic=torch.zeros(1, 3, dtype=torch.bool, device=device),
-        masses=torch.as_tensor(atomic_masses[numbers], device=device),
-        system=torch.zeros(n_atoms, dtype=torch.int64, device=device),
+        positions=torch.zeros(n_atoms, 3, dtype=torch.float64),
+        numbers=torch.from_numpy(numbers),
+        cell=torch.zeros(1, 3, 3, dtype=torch.float64),
+        periodic=torch.zeros(1, 3, dtype=torch.bool),
+        masses=torch.from_numpy(atomic_masses[numbers]),
+        system=torch.zeros(n_atoms, dtype=torch.int64),
     )
 
 

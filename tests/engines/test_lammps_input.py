@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from ase.build import bulk
-from lammps_runs import PICOSECOND, by_tag, driven
+from lammps_runs import PICOSECOND, ROOT, by_tag, driven
 from small_waters import few_waters, gentle_network
 
 from mlcalc import cli
@@ -31,6 +31,16 @@ def here(tmp_path, monkeypatch):
 
 def write(*arguments: str) -> int:
     return cli.main(["lammps", "input", "--output", "water.in", "--steps", "2", "--stride", "1", *arguments])
+
+
+def test_the_example_runs(tmp_path, monkeypatch):
+    folder = ROOT / "examples" / "lammps"
+    (tmp_path / "water.data").write_text((folder / "water.data").read_text())
+    monkeypatch.chdir(tmp_path)
+    text = (folder / "water.in").read_text()
+    with driven(re.sub("run 250", "run 1", text)) as lmp:
+        assert lmp.extract_global("ntimestep") == 1
+        assert abs(lmp.get_thermo("temp") - 300) < 100
 
 
 STRUCTURE = ("--structure", "box.xyz")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import ase
 import numpy as np
 import pytest
@@ -35,19 +37,10 @@ def seen_by_lammps(monkeypatch) -> list[tuple[Structure, Neighbours]]:
     seen = []
     evaluate = Evaluator.evaluate
 
-    def note(self, wanted, by_atom, cell, periodic):
-        evaluate(self, wanted, by_atom, cell, periodic)
-        structure = Structure.from_ase(
-            ase.Atoms(self._atoms.numbers.numpy(), self._positions.numpy(), cell=cell, pbc=periodic)
-        )
-        edges = self._neighbours
-        # LAMMPS's memory is gone when it ends
-        seen.append(
-            (
-                structure,
-                Neighbours(edges.centre.clone(), edges.neighbour.clone(), edges.shift.clone(), edges.cutoff),
-            )
-        )
+    def note(self, wanted, by_atom):
+        evaluate(self, wanted, by_atom)
+        atoms, edges = copy.deepcopy((self._atoms, self._neighbours))  # LAMMPS's memory is gone when it ends
+        seen.append((atoms, edges))
 
     monkeypatch.setattr(Evaluator, "evaluate", note)
     return seen
