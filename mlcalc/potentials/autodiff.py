@@ -3,7 +3,7 @@
 With g_ij = ∂E/∂r_ij for every edge i→j (r_ij = r_j − r_i + S·cell):
 
     force_i  = Σ_j g_ij − Σ_j g_ji          (minus the gradient)
-    virial   = −Σ_ij r_ij ⊗ g_ij            (−dE/dstrain, r → r(1 + strain))
+    virial   = −Σ_ij r_ij ⊗ g_ij            (−dE/dstrain, r → r(1 + strain); half of a term to either atom)
 
 One backward pass to the edge vectors gives both, whatever the model in between.
 """
@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import abc
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -36,6 +36,7 @@ class Graph:
     n_atoms : int
     attached : whether direct forces must carry gradients
     structure : where the edges come from, for what they do not tell
+    counted : (n_atoms,), bool, whose energies and direct forces count; None for all
     """
 
     numbers: Tensor
@@ -46,6 +47,7 @@ class Graph:
     n_atoms: int
     attached: bool
     structure: Structure
+    counted: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -107,10 +109,23 @@ class AutodiffPotential(Potential, nn.Module):
         return digest.hexdigest()
 
     def evaluate(self, structure: Structure, neighbours: Neighbours, wanted: Wanted) -> Evaluation:
+        return self._evaluate(structure, neighbours, wanted, None)
+
+    def evaluate_part(
+        self, structure: Structure, neighbours: Neighbours, wanted: Wanted, counted: Tensor
+    ) -> Evaluation:
+        if not self.interaction_depth:
+            return super().evaluate_part(structure, neighbours, wanted, counted)
+        return self._evaluate(structure, neighbours, wanted, counted)
+
+    def _evaluate(
+        self, structure: Structure, neighbours: Neighbours, wanted: Wanted, counted: Tensor | None
+    ) -> Evaluation:
         self.check_wanted(wanted)
         derivatives = bool(wanted & (Wanted.CONSERVATIVE | Wanted.VIRIAL))
         with torch.set_grad_enabled(derivatives):
             graph = self.graph(structure.at(structure.positions.detach()), neighbours, attached=False)
+            graph = replace(graph, counted=counted)
             if derivatives:
                 graph.vectors.requires_grad_()
             return self._assemble(structure, graph, wanted)
@@ -143,7 +158,7 @@ class AutodiffPotential(Potential, nn.Module):
         raw, direct = self.energies_and_direct(graph, wanted)
         slope = None
         if raw is not None and wanted & (Wanted.CONSERVATIVE | Wanted.VIRIAL):
-            (slope,) = torch.autograd.grad(raw.sum(), graph.vectors, create_graph=graph.attached)
+            (slope,) = torch.autograd.grad(_count(raw, graph).sum(), graph.vectors, create_graph=graph.attached)
         return self.assemble(structure, graph, wanted, Outputs(raw, slope, direct))
 
     def assemble(self, structure: Structure, graph: Graph, wanted: Wanted, outputs: Outputs) -> Evaluation:
@@ -153,16 +168,27 @@ class AutodiffPotential(Potential, nn.Module):
         def finish(value: Tensor | None) -> Tensor | None:
             return None if value is None else (value if graph.attached else value.detach()).to(structure.dtype)
 
-        conservative = virial = energies = energy = None
+        def both_ends(by_edge: Tensor, sign: int) -> Tensor:
+            ends = [sum_over(by_edge, end, graph.n_atoms) for end in (graph.centre, graph.neighbour)]
+            return ends[0] + sign * ends[1]
+
+        conservative = virial = virials = energies = energy = None
         if slope is not None and wanted & Wanted.CONSERVATIVE:
-            conservative = sum_over(slope, graph.centre, graph.n_atoms) - sum_over(
-                slope, graph.neighbour, graph.n_atoms
-            )
+            conservative = both_ends(slope, -1)
         if slope is not None and wanted & Wanted.VIRIAL:
             by_edge = -graph.vectors.unsqueeze(2) * slope.unsqueeze(1)
-            virial = sum_over(by_edge, structure.system[graph.centre], structure.n_systems)
-            virial = 0.5 * (virial + virial.transpose(1, 2))
+            virials = both_ends(0.25 * (by_edge + by_edge.transpose(1, 2)), 1)
+            virial = sum_over(virials, structure.system, structure.n_systems)
         if raw is not None:
-            energies = self.total_energies(raw, graph)
+            energies = _count(self.total_energies(raw, graph), graph)
             energy = sum_over(energies, structure.system, structure.n_systems)
-        return Evaluation(finish(energy), finish(energies), finish(conservative), finish(direct), finish(virial))
+        direct = None if direct is None else _count(direct, graph)
+        values = (energy, energies, conservative, direct, virial, virials)
+        return Evaluation(*(finish(value) for value in values))
+
+
+def _count(by_atom: Tensor, graph: Graph) -> Tensor:
+    """Zero where an atom does not count, (n_atoms, …)."""
+    if graph.counted is None:
+        return by_atom
+    return by_atom * graph.counted.view(-1, *[1] * (by_atom.dim() - 1))

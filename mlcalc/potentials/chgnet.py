@@ -64,6 +64,7 @@ class CHGNet(AutodiffPotential):
         super().__init__(name, float(converter.atom_graph_cutoff), provides, torch.float32)
         self.angle_cutoff = float(converter.bond_graph_cutoff)
         self.settings = {**network.model_args, "cutoffs": [self.cutoff, self.angle_cutoff]}
+        self.interaction_depth = len(network.atom_conv_layers)  # angles at an atom bring in no more than its atoms do
         network.graph_converter = network.composition_model = None
         self.network = network
         n_elements = network.atom_embedding.embedding.num_embeddings

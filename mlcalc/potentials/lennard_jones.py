@@ -50,6 +50,8 @@ class LennardJones(AutodiffPotential):
         unless epsilon and sigma are positive and 0 ≤ onset < cutoff.
     """
 
+    interaction_depth = 1
+
     def __init__(
         self,
         *,

@@ -198,6 +198,7 @@ class PaiNN(Network):
         sizes: dict[str, float] = dict(channels=channels, n_layers=n_layers, n_radial=n_radial, hidden=hidden)
         sizes |= dict(pair_channels=pair_channels, short_cutoff=short_cutoff)
         super().__init__(species, cutoff, form, three_body_cutoff, density_cutoff, sizes)
+        self.interaction_depth = n_layers
         self.short_cutoff = short_cutoff
         self.embedding = nn.Embedding(len(species), channels)
         self.radial = RadialBasis(n_radial, cutoff)

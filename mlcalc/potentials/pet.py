@@ -173,6 +173,7 @@ class PET(Network):
     ) -> None:
         sizes = dict(width=width, n_layers=n_layers, n_heads=n_heads, n_radial=n_radial, hidden=hidden)
         super().__init__(species, cutoff, form, three_body_cutoff, density_cutoff, sizes)
+        self.interaction_depth = n_layers + 1  # an exchange brings in what the other atom's edges have been told
         self.radial = RadialBasis(n_radial, cutoff)
         self.atom_embedding = nn.Embedding(len(species), width)
         self.pair_embedding = nn.Embedding(len(species) ** 2, width)
@@ -187,6 +188,11 @@ class PET(Network):
 
     def own_places(self, graph: Graph, distance: Tensor) -> TokenPlaces:
         return TokenPlaces.of(graph)
+
+    @property
+    def direct_depth(self) -> int:
+        """No more than the energy's: the last exchange tells either end of an edge what the other knows."""
+        return self.interaction_depth
 
     def raw_outputs(
         self, graph: Graph, places: Places, *, energy: bool, direct: bool

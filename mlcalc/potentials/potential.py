@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import torch
 from ase.data import chemical_symbols
+from torch import Tensor
 
 from mlcalc.errors import UsageError
 from mlcalc.evaluation import Evaluation, Wanted
@@ -23,12 +24,20 @@ class Potential(abc.ABC):
     cutoff : Å; the neighbour list must reach at least this far. 0 if the potential finds its own neighbours
     provides : everything that `evaluate` can fill
     differentiates : whether `differentiable` works
+    interaction_depth : how many edges lie at most between an atom and those that its energy depends on: the number of
+        message-passing layers, 1 without; 0 where that is not known, and only whole systems can be evaluated
     """
 
     name: str
     cutoff: float
     provides: Wanted
     differentiates: bool = True
+    interaction_depth: int = 0
+
+    @property
+    def direct_depth(self) -> int:
+        """As `interaction_depth`, of the direct force on an atom: it knows the features of both ends of an edge."""
+        return self.interaction_depth + 1 if self.interaction_depth else 0
 
     @abc.abstractmethod
     def evaluate(self, structure: Structure, neighbours: Neighbours, wanted: Wanted) -> Evaluation:
@@ -37,6 +46,26 @@ class Potential(abc.ABC):
         With DIRECT alone there is no automatic differentiation. Results are detached, in the structure's dtype.
         Neighbours may reach beyond the cutoff (a skin); the potential must give the same answer.
         """
+
+    def evaluate_part(
+        self, structure: Structure, neighbours: Neighbours, wanted: Wanted, counted: Tensor
+    ) -> Evaluation:
+        """What some of the atoms contribute: over parts that together count each atom once, the sum is `evaluate`'s.
+
+        For a system divided among processes. The energy, of which forces and virials are derivatives, is the sum over
+        the counted atoms; forces act on the other atoms too. Of those there must be all within `interaction_depth`
+        edges (`direct_depth` for direct forces) of a counted one, and every edge both ways.
+
+        Parameters
+        ----------
+        counted : (n_atoms,), bool
+
+        Raises
+        ------
+        UsageError
+            if the potential can only be evaluated on whole systems.
+        """
+        raise UsageError(f"potential {self.name!r} cannot be divided among processes; use one process")
 
     @abc.abstractmethod
     def differentiable(self, structure: Structure, neighbours: Neighbours, wanted: Wanted) -> Evaluation:

@@ -63,6 +63,7 @@ class SevenNet(AutodiffPotential):
         places: dict[int, int] = dict(network.type_map)
         self.numbers = tuple(sorted(places))
         self.settings = {**settings, "type_map": sorted(places.items())}
+        self.interaction_depth = int(settings["num_convolution_layer"])
         table = torch.full((len(chemical_symbols),), -1, dtype=torch.int64)
         for number, place in places.items():
             table[number] = place

@@ -10,6 +10,7 @@ import hashlib
 from dataclasses import replace
 
 import torch
+from torch import Tensor
 
 from mlcalc.evaluation import Evaluation, Wanted, required
 from mlcalc.neighbours import Neighbours
@@ -43,19 +44,32 @@ class TwoPotentials(Potential):
         kind = "direct" if fast.provides & Wanted.DIRECT else "conservative"
         self._fast_force = Wanted[kind.upper()], f"{kind}_force"
         fast.check_wanted(self._fast_force[0])
+        self.interaction_depth = slow.interaction_depth
+
+    @property
+    def direct_depth(self) -> int:
+        return self.fast.direct_depth if self._fast_force[0] is Wanted.DIRECT else self.fast.interaction_depth
 
     def evaluate(self, structure: Structure, neighbours: Neighbours, wanted: Wanted) -> Evaluation:
         return self._both("evaluate", structure, neighbours, wanted)
 
+    def evaluate_part(
+        self, structure: Structure, neighbours: Neighbours, wanted: Wanted, counted: Tensor
+    ) -> Evaluation:
+        return self._both("evaluate_part", structure, neighbours, wanted, counted)
+
     def differentiable(self, structure: Structure, neighbours: Neighbours, wanted: Wanted) -> Evaluation:
         return self._both("differentiable", structure, neighbours, wanted)
 
-    def _both(self, how: str, structure: Structure, neighbours: Neighbours, wanted: Wanted) -> Evaluation:
+    def _both(
+        self, how: str, structure: Structure, neighbours: Neighbours, wanted: Wanted, *counted: Tensor
+    ) -> Evaluation:
         self.check_wanted(wanted)
 
         def ask(potential: Potential, what: Wanted) -> Evaluation:
             here = potential.device
-            answer: Evaluation = getattr(potential, how)(structure.to(device=here), neighbours.to(here), what)
+            more = (mask.to(here) for mask in counted)
+            answer: Evaluation = getattr(potential, how)(structure.to(device=here), neighbours.to(here), what, *more)
             return answer.to(structure.device)
 
         answer = ask(self.slow, wanted & ~Wanted.DIRECT) if wanted & ~Wanted.DIRECT else Evaluation()
