@@ -62,6 +62,8 @@ docs: .venv/.installed
 	.venv-apart/bin/python -m pip install --disable-pip-version-check -q -c .venv-apart/constraints.txt \
 	  mace-torch orb-models e3nn==0.4.4 filelock==3.32.7 python-dateutil==2.9.0.post0 rich==13.9.4
 	.venv-apart/bin/python -c 'import mace, orb_models'
+	@touch $@
+
 # pair_style mlcalc is compiled here. Without isolation: against the LAMMPS of this environment, with the pinned tools.
 PLUGIN := $(addprefix lammps_plugin/,src/* mlcalc_lammps/*.py CMakeLists.txt find_wheels.py pyproject.toml)
 .venv/.installed-lammps: .venv/.installed-test $(wildcard $(PLUGIN))
