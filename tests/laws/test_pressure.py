@@ -74,7 +74,7 @@ def volumes(thermostat: Thermostat, shape: str, stiffness: float, n_replicas: in
 )
 def test_volumes_are_distributed_as_they_should(thermostat: Thermostat, shape: str, stiffness: float) -> None:
     """V^N exp(−(PV + U(V))/kT), whether or not the centre of mass is at rest; Kolmogorov–Smirnov, p > 0.01, fixed
-    seeds. Where U = 0 it tells V^N from V^(N−1) and V^(N+1), whose means are off by 11 %: p is then below 0.001."""
+    seeds. Where U = 0 it tells V^N from V^(N−1) and V^(N+1), whose means are off by 11 %: they fail."""
     found = volumes(thermostat, shape, stiffness, 18)
 
     def density(volume: float) -> float:
