@@ -36,7 +36,7 @@ PRESSURE = (N + 1) * KT / VOLUME  # eV/Å³: the mean volume of an ideal gas is 
 
 
 def volumes(thermostat: Thermostat, shape: str, stiffness: float, n_replicas: int) -> np.ndarray:
-    """Of a gas with U = stiffness (V/V₀ − 1)²/2, 100 fs apart, from short runs: nothing holds the shape of an ideal
+    """Of a gas with U = stiffness (V/V₀ − 1)²/2, 80 fs apart, from short runs: nothing holds the shape of an ideal
     gas's cell, which diffuses without end."""
     nothing = torch.zeros(N, 3, dtype=torch.float64)
 
@@ -52,11 +52,11 @@ def volumes(thermostat: Thermostat, shape: str, stiffness: float, n_replicas: in
         ensemble = Ensemble(thermostat, Barostat(PRESSURE / units.GIGAPASCAL, 0.05, shape, seed=replica))
         cell = VOLUME ** (1 / 3) * torch.eye(3, dtype=torch.float64)
         phase = ensemble.start(resting_centre(N, replica), cell)
-        for k in range(140):
+        for k in range(120):
             phase, _ = ensemble.step(
                 phase, forces(phase), lambda _: nothing, forces, units.from_femtoseconds(10.0), 1, k
             )
-            if k >= 29 and k % 10 == 9:
+            if k > 24 and k % 8 == 7:
                 assert phase.cell is not None
                 found.append(float(torch.linalg.det(phase.cell)))
     return np.array(found)
@@ -74,8 +74,8 @@ def volumes(thermostat: Thermostat, shape: str, stiffness: float, n_replicas: in
 )
 def test_volumes_are_distributed_as_they_should(thermostat: Thermostat, shape: str, stiffness: float) -> None:
     """V^N exp(−(PV + U(V))/kT), whether or not the centre of mass is at rest; Kolmogorov–Smirnov, p > 0.01, fixed
-    seeds. It tells V^N from V^(N−1): the mean would be off by 11 %, more than four standard errors."""
-    found = volumes(thermostat, shape, stiffness, 25)
+    seeds. Where U = 0 it tells V^N from V^(N−1) and V^(N+1), whose means are off by 11 %: they fail."""
+    found = volumes(thermostat, shape, stiffness, 18)
 
     def density(volume: float) -> float:
         energy = PRESSURE * volume + stiffness * (volume / VOLUME - 1) ** 2 / 2
