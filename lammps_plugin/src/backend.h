@@ -22,7 +22,8 @@ struct Settings {
   std::string fast;               // another potential for the inner steps; empty for none
   std::string device = "cpu";
   std::string dtype;              // float32 or float64; empty for the potential's own
-  int threads = 0;                // 0 leaves them as they are
+  int threads = 0;                // 0: those of the program, or of the Python, that is in charge
+  int host_threads = 1;           // of the program
 };
 
 // What a potential says of itself.

@@ -58,6 +58,7 @@ void PairMlcalc::settings(int narg, char **arg)
                       "(device, dtype, threads, fast, forces)");
   asked = mlcalc::Settings();
   asked.potential = arg[0];
+  asked.host_threads = comm->nthreads;
   forces = Forces::CONSERVATIVE;
   for (int k = 1; k < narg; k += 2) keyword(arg[k], arg[k + 1]);
 
@@ -344,18 +345,21 @@ void PairMlcalc::evaluate(int wanted, bool by_atom)
     }
     if (graph.n_counted > 0) {
       backend->evaluate(wanted, by_atom);
-      for (const auto *force : {wanted & CONSERVATIVE ? &found.conservative : nullptr, wanted & DIRECT ? &found.direct : nullptr}) {
-        if (!force) continue;
-        for (size_t k = 0; k < force->size(); k++)
-          if (!std::isfinite((*force)[k]))
-            throw std::runtime_error("the force on atom " + std::to_string(atom->tag[graph.atom[k / 3]]) +
-                                     " is not finite; shorten the timestep or relax the structure first");
-      }
+      if (wanted & CONSERVATIVE) check_finite(found.conservative);
+      if (wanted & DIRECT) check_finite(found.direct);
     }
   } catch (const std::exception &failure) {
     problem = failure.what();
   }
   agree(problem);
+}
+
+void PairMlcalc::check_finite(const std::vector<double> &values) const
+{
+  for (size_t k = 0; k < values.size(); k++)
+    if (!std::isfinite(values[k]))
+      throw std::runtime_error("the force on atom " + std::to_string(atom->tag[graph.atom[k / 3]]) +
+                               " is not finite; shorten the timestep or relax the structure first");
 }
 
 // An error of one process is an error of all: none of them may wait for the others for ever.

@@ -62,6 +62,7 @@ class PairMlcalc : public Pair {
   void read_box();
   void refresh_graph();
   void evaluate(int wanted, bool by_atom);
+  void check_finite(const std::vector<double> &) const;
   int wanted_for_tally(int eflag, int vflag);
   void add_forces(double conservative, double direct);
   void tally(int eflag, int vflag);

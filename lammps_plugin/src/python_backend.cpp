@@ -14,10 +14,12 @@ namespace mlcalc {
 
 namespace {
 
-// Starts the interpreter, once, unless LAMMPS is driven from Python. It is never ended: torch's threads would not bear it.
-void start_python(const std::string &program)
+// Starts the interpreter, once, unless LAMMPS is driven from Python; whether it is ours. It is never ended: torch's threads
+// would not bear it.
+bool start_python(const std::string &program)
 {
-  if (Py_IsInitialized()) return;
+  static bool ours = false;
+  if (Py_IsInitialized()) return ours;
   PyConfig config;
   PyConfig_InitPythonConfig(&config);
   config.install_signal_handlers = 0;
@@ -28,6 +30,7 @@ void start_python(const std::string &program)
     throw std::runtime_error("Python cannot be started as " + program + " (" + status.err_msg +
                              "); set MLCALC_PYTHON to the python program of the environment that has mlcalc");
   PyEval_SaveThread();
+  return ours = true;
 }
 
 // Runs something in Python; an exception there leaves as one line of text.
@@ -144,6 +147,11 @@ class PythonBackend : public Backend {
 extern "C" __attribute__((visibility("default"))) mlcalc::Backend *
 mlcalc_python_backend(const mlcalc::Settings &settings, const std::string &program)
 {
-  mlcalc::start_python(program);
-  return new mlcalc::PythonBackend(settings);
+  mlcalc::Settings known = settings;
+  if (mlcalc::start_python(program)) {
+    // the process is a simulation and nothing else
+    mlcalc::in_python([] { py::module_::import("mlcalc.memory").attr("keep_freed_memory")(); });
+    if (known.threads == 0) known.threads = known.host_threads;
+  }
+  return new mlcalc::PythonBackend(known);
 }

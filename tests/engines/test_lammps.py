@@ -17,6 +17,7 @@ from small_waters import few_waters, gentle_network
 
 from mlcalc.engines.ase import MLCalculator
 from mlcalc.potentials import load
+from mlcalc.potentials.autodiff import AutodiffPotential
 from mlcalc.potentials.checkpoint import save_checkpoint
 
 KCAL = units.kcal / units.mol
@@ -296,6 +297,19 @@ def test_a_position_that_is_not_finite_ends_the_run(water):
     with pytest.raises(Exception, match="shorten the timestep"), driven(water[1], "run 0") as lmp:
         lmp.numpy.extract_atom("x")[0, 0] = np.nan
         lmp.command("run 1 pre no")
+
+
+def test_a_force_that_is_not_finite_ends_the_run(water, monkeypatch):
+    evaluate = AutodiffPotential.evaluate
+
+    def broken(self, *arguments):
+        found = evaluate(self, *arguments)
+        found.conservative_force[3, 1] = np.nan
+        return found
+
+    monkeypatch.setattr(AutodiffPotential, "evaluate", broken)
+    with pytest.raises(Exception, match="the force on atom 4 is not finite"), driven(water[1], "run 0"):
+        pass
 
 
 def test_atoms_on_top_of_each_other_end_the_run(water):
