@@ -355,7 +355,7 @@ def _add_ipi_input(parts: Any) -> None:
 
 
 def _add_lammps(commands: Any) -> None:
-    group = commands.add_parser("lammps", help="for LAMMPS with pair_style mlcalc", description="For LAMMPS.")
+    group = commands.add_parser("lammps", help="write an input for LAMMPS with pair_style mlcalc", description="For LAMMPS.")
     parts = group.add_subparsers(dest="part", metavar="command", parser_class=_Parser, required=True)
     one = _command(parts, "input", "write an input and a data file that are ready to run")
     _add_potential(one)
