@@ -355,7 +355,8 @@ def _add_ipi_input(parts: Any) -> None:
 
 
 def _add_lammps(commands: Any) -> None:
-    group = commands.add_parser("lammps", help="write an input for LAMMPS with pair_style mlcalc", description="For LAMMPS.")
+    text = "write an input for LAMMPS with pair_style mlcalc"
+    group = commands.add_parser("lammps", help=text, description=text[:1].upper() + text[1:] + ".")
     parts = group.add_subparsers(dest="part", metavar="command", parser_class=_Parser, required=True)
     one = _command(parts, "input", "write an input and a data file that are ready to run")
     _add_potential(one)
