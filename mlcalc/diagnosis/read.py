@@ -88,7 +88,7 @@ def _own_trajectory(path: Path) -> Record:
     frames = Frames(
         numbers=trajectory.numbers,
         masses=trajectory.masses,
-        cell=np.broadcast_to(trajectory.cell, (n, 3, 3)),
+        cell=np.stack([trajectory.cell_of(k) for k in range(n)]),
         periodic=trajectory.periodic,
         positions=trajectory.positions,
         velocities=trajectory.momenta / trajectory.masses[:, None],

@@ -15,10 +15,14 @@ from mlcalc import cli
 from mlcalc.diagnosis.bench import DiagnosisSettings
 from mlcalc.diagnosis.read import read_record
 from mlcalc.diagnosis.run import diagnose
+from mlcalc.integrators.barostat import Barostat
+from mlcalc.integrators.bussi import Bussi
+from mlcalc.integrators.ensemble import Ensemble
 from mlcalc.potentials.harmonic import Harmonic
 from mlcalc.potentials.lennard_jones import LennardJones
 from mlcalc.record import Frames, Record, Series
 from mlcalc.simulation.run import SimulationSettings, simulate
+from mlcalc.trajectory import read_trajectory
 from mlcalc.units import BOLTZMANN
 
 
@@ -72,6 +76,19 @@ def test_power_of_a_run_that_the_direct_force_drives(tmp_path: Path) -> None:
     assert power.finding.value == pytest.approx(gained, rel=0.02)
     simulate(wells, atoms, replace(settings, steps=20, forces="mts", n_inner=2), tmp_path / "mts.trajectory")
     assert not diagnose(read_record([tmp_path / "mts.trajectory"])).rows_of("non-conservative power")
+
+
+def test_cells_that_a_barostat_moved_are_read(tmp_path: Path) -> None:
+    atoms = bulk("Ar", a=5.3, cubic=True) * 2
+    pressed = Ensemble(Bussi(40.0), Barostat(0.1, time_ps=0.1))
+    settings = SimulationSettings(
+        steps=20, stride=5, forces="conservative", n_inner=1, ensemble=pressed, temperature_K=40.0
+    )
+    simulate(LennardJones(), atoms, settings, tmp_path / "npt.xyz")
+    frames = read_record([tmp_path / "npt.trajectory"]).frames
+    assert frames is not None
+    expected = read_trajectory(tmp_path / "npt.trajectory").cells
+    assert np.array_equal(frames.cell, expected) and not np.allclose(frames.cell[0], frames.cell[-1])
 
 
 def test_a_log_alone_gives_the_drift(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
