@@ -84,7 +84,7 @@ def test_cells_that_a_barostat_moved_are_read(tmp_path: Path) -> None:
     settings = SimulationSettings(
         steps=20, stride=5, forces="conservative", n_inner=1, ensemble=pressed, temperature_K=40.0
     )
-    simulate(LennardJones(), atoms, settings, tmp_path / "npt.xyz")
+    simulate(LennardJones(), atoms, settings, tmp_path / "npt.trajectory")
     frames = read_record([tmp_path / "npt.trajectory"]).frames
     assert frames is not None
     expected = read_trajectory(tmp_path / "npt.trajectory").cells
