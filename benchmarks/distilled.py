@@ -19,6 +19,7 @@ import mlcalc
 from mlcalc.diagnostics import nve_drift
 from mlcalc.engines.native import NativeEngine, maxwell_boltzmann
 from mlcalc.errors import TooShortToTell
+from mlcalc.integrators.ensemble import Ensemble
 from mlcalc.integrators.langevin import Langevin
 from mlcalc.memory import keep_freed_memory
 from mlcalc.potentials.two_potentials import TwoPotentials
@@ -56,9 +57,15 @@ def main() -> None:
     structure = Structure.from_ase(ase.io.read(options.structure))
     outer_fs = options.n_inner * options.inner_timestep_fs
     momenta = maxwell_boltzmann(structure, 2 * options.temperature_K, seed=0)  # half becomes potential energy
-    bath = Langevin(options.temperature_K, friction_per_ps=5.0)
+    bath = Ensemble(Langevin(options.temperature_K, friction_per_ps=5.0))
     warm = NativeEngine(
-        pair, structure, forces="mts", timestep_fs=outer_fs, n_inner=options.n_inner, momenta=momenta, thermostat=bath
+        pair,
+        structure,
+        forces="mts",
+        timestep_fs=outer_fs,
+        n_inner=options.n_inner,
+        momenta=momenta,
+        ensemble=bath,
     )
     warm.advance(round(300 / outer_fs), lambda _: None)
     start, momenta = structure.at(warm.phase.positions), warm.phase.momenta

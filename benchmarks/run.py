@@ -1,7 +1,7 @@
 """What evaluations and steps cost, side by side in one run: `make bench`.
 
-Every round measures everything once, so a machine that slows down slows all of it; the table has medians over rounds.
-It asserts nothing.
+Every round measures everything once, so a machine that slows down slows all of it; the table has medians over rounds,
+ratios with the standard error of their median. It asserts nothing.
 """
 
 from __future__ import annotations
@@ -126,6 +126,24 @@ def time_outside(potential: Potential, atoms: ase.Atoms, inner_steps: int) -> di
     return {"outside native": without_inside(native), "outside ASE": without_inside(through_ase)}
 
 
+def ase_alone(atoms: ase.Atoms, inner_steps: int) -> dict[str, Callable[[], float]]:
+    """A step of ASE's own velocity Verlet with forces that cost nothing, ms: the measure of time outside."""
+    from ase.calculators.calculator import Calculator, all_changes
+    from ase.md.verlet import VelocityVerlet
+
+    class Free(Calculator):
+        implemented_properties = ["energy", "forces"]  # noqa: RUF012
+
+        def calculate(self, atoms: Any = None, properties: Any = (), system_changes: Any = all_changes) -> None:
+            super().calculate(atoms, properties, system_changes)
+            self.results = {"energy": 0.0, "forces": np.zeros((len(self.atoms), 3))}
+
+    box = atoms.copy()
+    box.calc = Free()
+    dynamics = VelocityVerlet(box, _INNER_FS * units.fs)
+    return {"in ASE's own velocity Verlet": lambda: milliseconds(lambda: dynamics.run(inner_steps)) / inner_steps}
+
+
 def table(potential: Potential, atoms: ase.Atoms, rounds: int, inner_steps: int) -> None:
     """Measure one size and print it."""
     structure = Structure.from_ase(atoms).to(device=potential.device)
@@ -134,6 +152,7 @@ def table(potential: Potential, atoms: ase.Atoms, rounds: int, inner_steps: int)
         **native_steps(potential, structure, inner_steps),
         **ase_steps(potential, atoms, inner_steps),
         **time_outside(potential, atoms, inner_steps),
+        **ase_alone(atoms, inner_steps),
     }
     for timer in timers.values():
         timer()
@@ -147,15 +166,22 @@ def table(potential: Potential, atoms: ase.Atoms, rounds: int, inner_steps: int)
     print("| what | ms | over direct | bound 1 + (c−1)/M |")
     print("|---|---|---|---|")
     for name, value in median.items():
-        if name.startswith("outside"):
-            print(f"| time {name}, per inner step | {value:.3f} | | |")
+        if name.startswith(("outside", "in ")):
+            print(f"| time {name}, per {'inner ' if 'outside' in name else ''}step | {value:.3f} | | |")
             continue
         engine = name.split()[0]
         # medians of ratios within a round are steadier than ratios of medians when the machine's speed drifts
-        over = float(np.median(np.array(times[name]) / np.array(times[_base(engine)])))
+        over = median_and_error(np.array(times[name]) / np.array(times[_base(engine)]))
         bound = f"{1 + (ratio - 1) / int(name.split()[-1]):.3f}" if "MTS" in name else ""
-        print(f"| {name} | {value:.2f} | {over:.3f} | {bound} |")
+        print(f"| {name} | {value:.2f} | {over} | {bound} |")
     print(f"\npeak memory of the process so far: {peak_memory_mib():.0f} MiB")
+
+
+def median_and_error(values: np.ndarray) -> str:
+    """The median and its standard error, √(π/2n) of the deviation that the median absolute one stands for."""
+    median = float(np.median(values))
+    deviation = 1.4826 * float(np.median(np.abs(values - median)))
+    return f"{median:.3f} ± {deviation * (np.pi / 2 / len(values)) ** 0.5:.3f}" if deviation else f"{median:.3f}"
 
 
 def _base(engine: str) -> str:

@@ -18,7 +18,7 @@ engine = mlcalc.NativeEngine(
     timestep_fs=8.0,  # the outer step
     n_inner=8,
     momenta=mlcalc.maxwell_boltzmann(silicon, 600.0, seed=0),
-    thermostat=mlcalc.Langevin(300.0, friction_per_ps=5.0),
+    ensemble=mlcalc.Ensemble(mlcalc.Langevin(300.0, friction_per_ps=5.0)),
 )
 trajectory = engine.run(5)
 for time, energy in zip(trajectory.time_ps, trajectory.conserved, strict=True):

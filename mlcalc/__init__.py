@@ -17,20 +17,31 @@ _HOMES = {
     "AseCalculator": "mlcalc.potentials.ase_calculator",
     "AuditResult": "mlcalc.audit.result",
     "AuditSettings": "mlcalc.audit.settings",
+    "Barostat": "mlcalc.integrators.barostat",
+    "Bussi": "mlcalc.integrators.bussi",
     "DistillSettings": "mlcalc.distillation.run",
+    "Ensemble": "mlcalc.integrators.ensemble",
     "Evaluation": "mlcalc.evaluation",
+    "GLE": "mlcalc.integrators.gle",
     "Langevin": "mlcalc.integrators.langevin",
     "MLCalculator": "mlcalc.engines.ase",
+    "MTSBussi": "mlcalc.engines.ase_dynamics",
+    "MTSDynamics": "mlcalc.engines.ase_dynamics",
+    "MTSLangevin": "mlcalc.engines.ase_dynamics",
+    "MTSNPT": "mlcalc.engines.ase_dynamics",
     "MTSVelocityVerlet": "mlcalc.engines.ase_dynamics",
     "NativeEngine": "mlcalc.engines.native",
+    "NoseHoover": "mlcalc.integrators.nose_hoover",
     "SimulationSettings": "mlcalc.simulation.run",
     "Structure": "mlcalc.structure",
     "TwoPotentials": "mlcalc.potentials.two_potentials",
     "Wanted": "mlcalc.evaluation",
+    "diagnose": "mlcalc.diagnosis.run",
     "distill": "mlcalc.distillation.run",
     "load": "mlcalc.potentials",
     "maxwell_boltzmann": "mlcalc.engines.native",
     "neighbour_list": "mlcalc.neighbours",
+    "read_record": "mlcalc.diagnosis.read",
     "read_trajectory": "mlcalc.trajectory",
     "simulate": "mlcalc.simulation.run",
     "water_box": "mlcalc.potentials.pretrained",
@@ -41,15 +52,26 @@ __all__ = ["__version__", "audit", *sorted(_HOMES)]
 if TYPE_CHECKING:
     from mlcalc.audit.result import AuditResult as AuditResult
     from mlcalc.audit.settings import AuditSettings as AuditSettings
+    from mlcalc.diagnosis.read import read_record as read_record
+    from mlcalc.diagnosis.run import diagnose as diagnose
     from mlcalc.distillation.run import DistillSettings as DistillSettings
     from mlcalc.distillation.run import distill as distill
     from mlcalc.engines.ase import MLCalculator as MLCalculator
+    from mlcalc.engines.ase_dynamics import MTSNPT as MTSNPT
+    from mlcalc.engines.ase_dynamics import MTSBussi as MTSBussi
+    from mlcalc.engines.ase_dynamics import MTSDynamics as MTSDynamics
+    from mlcalc.engines.ase_dynamics import MTSLangevin as MTSLangevin
     from mlcalc.engines.ase_dynamics import MTSVelocityVerlet as MTSVelocityVerlet
     from mlcalc.engines.native import NativeEngine as NativeEngine
     from mlcalc.engines.native import maxwell_boltzmann as maxwell_boltzmann
     from mlcalc.evaluation import Evaluation as Evaluation
     from mlcalc.evaluation import Wanted as Wanted
+    from mlcalc.integrators.barostat import Barostat as Barostat
+    from mlcalc.integrators.bussi import Bussi as Bussi
+    from mlcalc.integrators.ensemble import Ensemble as Ensemble
+    from mlcalc.integrators.gle import GLE as GLE
     from mlcalc.integrators.langevin import Langevin as Langevin
+    from mlcalc.integrators.nose_hoover import NoseHoover as NoseHoover
     from mlcalc.neighbours import neighbour_list as neighbour_list
     from mlcalc.potentials import load as load
     from mlcalc.potentials.ase_calculator import AseCalculator as AseCalculator

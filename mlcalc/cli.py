@@ -75,8 +75,11 @@ def parser() -> argparse.ArgumentParser:
     _add_run(commands)
     _add_plot(commands)
     _add_convert(commands)
+    _add_diagnose(commands)
     _add_train(commands)
     _add_distill(commands)
+    _add_export(commands)
+    _add_ipi(commands)
     _add_lammps(commands)
     card = _command(commands, "card", "print the model card of a checkpoint")
     card.add_argument("checkpoint", help="a .safetensors file")
@@ -128,7 +131,7 @@ def _add_audit(commands: Any, default: Any) -> None:
 
 
 def _add_run(commands: Any) -> None:
-    one = _command(commands, "run", "molecular dynamics, at constant energy or in a bath")
+    one = _command(commands, "run", "molecular dynamics, at constant energy, temperature or pressure")
     _add_potential(one)
     one.add_argument(
         "--forces", choices=("mts", "conservative", "direct"),
@@ -137,9 +140,8 @@ def _add_run(commands: Any) -> None:
     one.add_argument("--timestep-fs", type=_TIMESTEP, metavar="DT", help="OUTER step (default: 0.5 × inner steps)")
     one.add_argument("--n-inner", type=_INNER, metavar="M", help="inner steps in an outer one (default: 8 with mts)")
     one.add_argument("--steps", type=_COUNT, required=True, metavar="N", help="outer steps, from the very start")
-    one.add_argument("--ensemble", choices=("nve", "langevin"), default="nve", help="langevin is NVT (default: nve)")
+    _add_ensemble(one)
     one.add_argument("--temperature-K", type=_TEMPERATURE, default=300.0, metavar="T", help="at the start; of the bath")
-    one.add_argument("--friction-per-ps", type=_number(0, 1e4, "1/ps"), default=1.0, metavar="G", help="(default: 1)")
     one.add_argument("--seed", type=_SEED, default=0, metavar="N", help="of all randomness")
     one.add_argument("--stride", type=_COUNT, default=1, metavar="N", help="outer steps from frame to frame")
     one.add_argument(
@@ -159,6 +161,26 @@ def _add_run(commands: Any) -> None:
     one.set_defaults(action="run")
 
 
+def _add_ensemble(one: argparse.ArgumentParser) -> None:
+    time = _number(0, 1e6, "ps")
+    one.add_argument(
+        "--ensemble", choices=("nve", "nvt", "npt", "langevin"), default="nve",
+        help="langevin is nvt with that thermostat (default: nve)",
+    )  # fmt: skip
+    one.add_argument(
+        "--thermostat", choices=("langevin", "bussi", "nose-hoover", "gle"), help="of nvt and npt (default: langevin)"
+    )
+    one.add_argument("--friction-per-ps", type=_number(0, 1e4, "1/ps"), metavar="G", help="of langevin (default: 1)")
+    one.add_argument("--thermostat-time-ps", type=time, metavar="T", help="of bussi and nose-hoover (default: 0.1)")
+    one.add_argument("--gle-file", metavar="FILE", help="matrices A and C of gle, as GLE4MD writes them")
+    one.add_argument(
+        "--barostat", choices=("isotropic", "full"), help="what of the cell moves in npt (default: isotropic)"
+    )
+    pressure = _number(-1e4, 1e4, "GPa", inclusive=True)
+    one.add_argument("--pressure-GPa", type=pressure, metavar="P", help="of npt (default: 1e-4, 1 bar)")
+    one.add_argument("--barostat-time-ps", type=time, metavar="T", help="of npt (default: 1)")
+
+
 def _add_plot(commands: Any) -> None:
     one = _command(commands, "plot", "a picture of the energy and temperature of a run")
     one.add_argument("log", help="the .log file that `mlcalc run` wrote")
@@ -171,6 +193,43 @@ def _add_convert(commands: Any) -> None:
     one.add_argument("trajectory", help="a .trajectory file that `mlcalc run` wrote, whole or cut off")
     one.add_argument("output", help="ending in .xyz, .extxyz, .traj (ASE), .h5 or .xtc (mdtraj)")
     one.set_defaults(action="convert")
+
+
+def _add_diagnose(commands: Any) -> None:
+    one = _command(commands, "diagnose", "what the files of a run tell: drift, temperatures, spectra, diffusion, g(r)")
+    one.add_argument(
+        "files", nargs="+", metavar="FILE",
+        help="a trajectory, a log or both, of mlcalc, ASE, i-PI or LAMMPS; i-PI: positions and velocities too",
+    )  # fmt: skip
+    one.add_argument("--elements", type=_symbols, default=(), metavar="H,O", help="of LAMMPS's types 1, 2, …")
+    one.add_argument("--units", choices=("metal", "real"), help="of LAMMPS, where its files do not say")
+    one.add_argument("--run", type=_COUNT, metavar="N", help="of a LAMMPS log with several (default: the last)")
+    one.add_argument(
+        "--interval-fs", type=_number(0, 1e9, "fs"), metavar="DT",
+        help="from frame to frame, where the files have no times (ASE, or a dump without its log)",
+    )  # fmt: skip
+    one.add_argument(
+        "--skip-ps",
+        type=_number(0, 1e9, "ps", inclusive=True),
+        default=0.0,
+        metavar="T",
+        help="to leave out at the start",
+    )
+    one.add_argument("--temperature-K", type=_TEMPERATURE, metavar="T", help="that the run was meant to have")
+    one.add_argument("--r-max-A", type=_number(0, 1e3, "Å"), metavar="R", help="Å, end of g(r) (default: at most 10)")
+    one.add_argument(
+        "--viscosity-mPa-s", type=_number(0, 1e12, "mPa·s"), metavar="E", help="for diffusion in an infinite cell"
+    )
+    one.add_argument("--potential", metavar="X", help="whose Hessian gives the normal modes of a crystal")
+    one.add_argument("--device", default="cpu", help="of the potential: cpu, cuda … (default: cpu)")
+    one.add_argument("--json", metavar="FILE", help="write findings and curves there")
+    one.add_argument("--plot", metavar="PNG", help="write a figure there")
+    one.set_defaults(action="diagnose", fast=None, dtype=None, threads=None)
+
+
+def _symbols(text: str) -> tuple[str, ...]:
+    """An argparse type: H,O"""
+    return tuple(word for word in text.replace(",", " ").split())
 
 
 def _add_train(commands: Any) -> None:
@@ -226,8 +285,78 @@ def _add_distill(commands: Any) -> None:
     one.set_defaults(action="distill", fast=None)
 
 
+def _add_export(commands: Any) -> None:
+    one = _command(commands, "export", "compile a potential of ours for this machine; takes minutes")
+    one.add_argument("checkpoint", help="a .safetensors file, or the name of a bundled potential")
+    one.add_argument("output", help="ending in .pt2; holds code, so give it to none who does not trust you")
+    one.add_argument(
+        "--wanted", nargs="+", choices=("direct", "conservative", "joint"), metavar="KIND",
+        help="evaluations to compile: direct, conservative, joint; others run as before (default: all that there are)",
+    )  # fmt: skip
+    one.add_argument("--dtype", choices=("float32", "float64"), default="float32", help="(default: float32)")
+    one.set_defaults(action="export")
+
+
+def _add_ipi(commands: Any) -> None:
+    text = "run in i-PI: write its input, run it, or be its driver"
+    group = commands.add_parser("ipi", help=text, description=text[:1].upper() + text[1:] + ".")
+    group.set_defaults(action="ipi", parser=group, traceback=False)
+    parts = group.add_subparsers(dest="part", metavar="part", parser_class=_Parser)
+    _add_ipi_input(parts)
+    one = _command(parts, "run", "run an i-PI input, or its RESTART, in this process")
+    one.add_argument("input", help="an .xml that `mlcalc ipi input` wrote, or RESTART; outputs appear beside it")
+    one.add_argument("--threads", type=_INNER, metavar="N", help="CPU threads")
+    one.set_defaults(action="ipi_run")
+    one = _command(parts, "driver", "be the driver of all sockets of an i-PI input")
+    one.add_argument("input", help="the .xml that i-PI runs; its structure lies beside it")
+    one.add_argument("--host", metavar="H", help="where i-PI runs, for TCP (default: the input's address)")
+    one.add_argument("--wait-s", type=_number(0, 1e6, "s", inclusive=True), default=60.0, metavar="T", help="for i-PI")
+    one.add_argument("--threads", type=_INNER, metavar="N", help="CPU threads")
+    one.set_defaults(action="ipi_driver")
+
+
+def _add_ipi_input(parts: Any) -> None:
+    one = _command(parts, "input", "write a complete i-PI input for a structure and a potential")
+    _add_potential(one)
+    one.add_argument(
+        "--forces", choices=("mts", "conservative", "direct"),
+        help="(default: mts where the potential has both forces, else the one that it has)",
+    )  # fmt: skip
+    one.add_argument("--timestep-fs", type=_TIMESTEP, metavar="DT", help="OUTER step (default: 0.5 × inner steps)")
+    inner = one.add_mutually_exclusive_group()
+    inner.add_argument("--n-inner", type=_INNER, metavar="M", help="inner steps in an outer one (default: 8 with mts)")
+    inner.add_argument("--inner-timestep-fs", type=_TIMESTEP, metavar="DT", help="the same, by their length")
+    one.add_argument("--steps", type=_COUNT, default=1000, metavar="N", help="outer steps (default: 1000)")
+    one.add_argument("--stride", type=_COUNT, default=10, metavar="N", help="from output to output (default: 10)")
+    one.add_argument("--beads", type=_INNER, default=1, metavar="P", help="of path integrals (default: 1, classical)")
+    one.add_argument("--ensemble", choices=("nve", "nvt", "npt"), default="nve", help="(default: nve)")
+    one.add_argument("--thermostat", choices=("langevin", "svr", "gle"), default="langevin", help="(default: langevin)")
+    one.add_argument("--temperature-K", type=_TEMPERATURE, default=300.0, metavar="T", help="(default: 300)")
+    tau = _number(0, 1e9, "fs")
+    one.add_argument("--tau-fs", type=tau, metavar="T", help="of the thermostat (default: 1000 langevin, 100 svr)")
+    one.add_argument("--gle-A", metavar="FILE", help="drift matrix of the GLE, 1/ps, rows of numbers")
+    one.add_argument("--gle-C", metavar="FILE", help="its covariance, K (default: it keeps the temperature)")
+    one.add_argument("--barostat", choices=("isotropic", "flexible"), default="isotropic", help="(default: isotropic)")
+    one.add_argument("--barostat-tau-fs", type=tau, default=1000.0, metavar="T", help="(default: 1000)")
+    one.add_argument(
+        "--pressure-GPa", type=_number(-1e3, 1e3, "GPa"), default=1e-4, metavar="P", help="(default: 1e-4)"
+    )
+    one.add_argument("--seed", type=_SEED, default=0, metavar="N", help="of all randomness")
+    one.add_argument("--socket", choices=("none", "unix", "tcp"), default="none", help="(default: none, in-process)")
+    one.add_argument(
+        "--address", metavar="A", help="unix: a name (default: mlcalc); tcp: the host (default: 127.0.0.1)"
+    )
+    one.add_argument(
+        "--port", type=_number(1025, 65534, "", int), default=31415, metavar="N", help="tcp; mts: next too"
+    )
+    one.add_argument("--direct-force-extra", action="store_true", help="write the direct force as well")
+    one.add_argument("--output", default="input.xml", metavar="FILE", help="ending in .xml (default: input.xml)")
+    one.set_defaults(action="ipi_input")
+
+
 def _add_lammps(commands: Any) -> None:
-    group = commands.add_parser("lammps", help="for LAMMPS with pair_style mlcalc", description="For LAMMPS.")
+    text = "write an input for LAMMPS with pair_style mlcalc"
+    group = commands.add_parser("lammps", help=text, description=text[:1].upper() + text[1:] + ".")
     parts = group.add_subparsers(dest="part", metavar="command", parser_class=_Parser, required=True)
     one = _command(parts, "input", "write an input and a data file that are ready to run")
     _add_potential(one)

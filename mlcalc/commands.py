@@ -99,12 +99,14 @@ def audit(arguments: argparse.Namespace) -> int:
 
 def run(arguments: argparse.Namespace) -> int:
     from mlcalc.audit.progress import Reporter
+    from mlcalc.simulation.ensembles import EnsembleOptions
     from mlcalc.simulation.formats import OWN, check_ending, export
     from mlcalc.simulation.run import SimulationSettings, simulate
     from mlcalc.trajectory import read_trajectory
 
     output = Path(arguments.output)
     check_ending(output)
+    ensemble = EnsembleOptions(**{f.name: getattr(arguments, f.name) for f in fields(EnsembleOptions)}).make()
     path = _writable(output.with_suffix(OWN), "output")
     atoms, _ = _read_structure(arguments.structure)
     potential = _load(arguments)
@@ -112,9 +114,11 @@ def run(arguments: argparse.Namespace) -> int:
     n_inner = arguments.n_inner or (8 if forces == "mts" else 1)
     if forces != "mts" and n_inner != 1:
         raise UsageError(f"n-inner: got {n_inner} with {forces} forces; it goes with --forces mts only")
-    names = ("steps", "stride", "ensemble", "temperature_K", "friction_per_ps", "seed", "on_drift")
+    names = ("steps", "stride", "temperature_K", "seed", "on_drift", "max_energy_change_meV")
     settings = SimulationSettings(
-        **{name: getattr(arguments, name) for name in (*names, "max_energy_change_meV")},
+        **{name: getattr(arguments, name) for name in names},
+        ensemble=ensemble,
+        friction_per_ps=arguments.friction_per_ps or 1.0,
         forces=forces,
         timestep_fs=arguments.timestep_fs or 0.5 * n_inner,
         n_inner=n_inner,
@@ -143,6 +147,88 @@ def _usual_forces(potential: Any) -> str:
     return "mts" if conservative and direct else "conservative" if conservative else "direct"
 
 
+def ipi(arguments: argparse.Namespace) -> int:
+    arguments.parser.print_help()
+    return 2
+
+
+def ipi_input(arguments: argparse.Namespace) -> int:
+    from mlcalc.engines.ipi import DriverSettings
+    from mlcalc.engines.ipi_input import write_input
+    from mlcalc.engines.ipi_settings import IpiInput, inner_steps, read_matrix
+
+    path = _writable(Path(arguments.output), "output")
+    atoms, _ = _read_structure(arguments.structure)
+    potential = _load(arguments)
+    forces = arguments.forces or _usual_forces(potential)
+    if arguments.inner_timestep_fs:
+        if not arguments.timestep_fs:
+            raise UsageError("inner-timestep-fs: it needs --timestep-fs, the outer step, to be a part of")
+        n_inner = inner_steps(arguments.timestep_fs, arguments.inner_timestep_fs)
+    else:
+        n_inner = arguments.n_inner or (8 if forces == "mts" else 1)
+    names = (
+        "steps", "stride", "beads", "ensemble", "thermostat", "temperature_K", "tau_fs", "barostat", "barostat_tau_fs",
+        "pressure_GPa", "seed", "socket", "address", "port", "direct_force_extra",
+    )  # fmt: skip
+    settings = IpiInput(
+        **{name: getattr(arguments, name) for name in names},
+        forces=forces,
+        timestep_fs=arguments.timestep_fs or 0.5 * n_inner,
+        n_inner=n_inner,
+        gle_A=read_matrix("gle-A", arguments.gle_A),
+        gle_C=read_matrix("gle-C", arguments.gle_C),
+    )
+    driver = DriverSettings(
+        potential=_whole_path(arguments.potential),
+        fast=_whole_path(arguments.fast or ""),
+        device=arguments.device,
+        dtype=arguments.dtype or "",
+    )
+    structure = write_input(path, settings, atoms, potential, driver)
+    run = f"mlcalc ipi run {path}"
+    if settings.socket != "none":
+        run = f"i-pi {path.name} & mlcalc ipi driver {path.name}   (in the folder of {path})"
+    print(f"input      {path}\nstructure  {structure}\nrun        {run}")
+    return 0
+
+
+def _whole_path(name: str) -> str:
+    """A potential's file, with or without a family before it, by its whole path: it is read from another folder."""
+    family, colon, path = name.rpartition(":")
+    return f"{family}{colon}{Path(path).resolve()}" if path and Path(path).is_file() else name
+
+
+def ipi_run(arguments: argparse.Namespace) -> int:
+    import torch
+
+    from mlcalc.engines.ipi_run import run_input
+
+    if arguments.threads:
+        torch.set_num_threads(arguments.threads)
+    outcome = run_input(arguments.input)
+    print(f"{outcome.steps} of {outcome.total} steps; evaluations: {_counted(outcome.counts)}")
+    if outcome.steps < outcome.total:
+        print(f"go on with: mlcalc ipi run {Path(arguments.input).with_name('RESTART')}")
+    return 0
+
+
+def ipi_driver(arguments: argparse.Namespace) -> int:
+    import torch
+
+    from mlcalc.engines.ipi_run import serve_input
+
+    if arguments.threads:
+        torch.set_num_threads(arguments.threads)
+    answered, counts = serve_input(arguments.input, host=arguments.host, wait_s=arguments.wait_s)
+    print(f"{answered} requests answered; evaluations: {_counted(counts)}")
+    return 0
+
+
+def _counted(counts: Any) -> str:
+    return ", ".join(f"{counts[kind]} {kind}" for kind in ("joint", "conservative", "direct") if counts[kind]) or "none"
+
+
 def plot(arguments: argparse.Namespace) -> int:
     from mlcalc.simulation.log import read_log
     from mlcalc.simulation.plot import plot_log
@@ -159,6 +245,30 @@ def convert(arguments: argparse.Namespace) -> int:
 
     export(read_trajectory(arguments.trajectory), _writable(Path(arguments.output), "output"))
     print(arguments.output)
+    return 0
+
+
+def diagnose(arguments: argparse.Namespace) -> int:
+    from mlcalc.diagnosis.bench import DiagnosisSettings
+    from mlcalc.diagnosis.figure import plot
+    from mlcalc.diagnosis.hessian import hessian_of
+    from mlcalc.diagnosis.read import ReadSettings, read_record
+    from mlcalc.diagnosis.run import diagnose
+    from mlcalc.diagnosis.text import render_text
+
+    json_path = _writable(Path(arguments.json), "json") if arguments.json else None
+    plot_path = _writable(Path(arguments.plot), "plot") if arguments.plot else None
+    names = ("elements", "units", "run", "interval_fs", "skip_ps")
+    record = read_record(arguments.files, ReadSettings(**{name: getattr(arguments, name) for name in names}))
+    settings = DiagnosisSettings(arguments.temperature_K, arguments.r_max_A, arguments.viscosity_mPa_s)
+    found = diagnose(record, settings, hessian=hessian_of(_load(arguments)) if arguments.potential else None)
+    print(render_text(found, colour=sys.stdout.isatty()))
+    if json_path:
+        found.write_json(json_path)
+    if plot_path:
+        plot(found, plot_path)
+    written = [f"{name:<8}{path}" for name, path in (("result", json_path), ("figure", plot_path)) if path]
+    print(*([""] + written if written else []), sep="\n", end="\n" if written else "")
     return 0
 
 
@@ -223,6 +333,25 @@ def distill(arguments: argparse.Namespace) -> int:
     with Reporter() as progress:
         made = distill(_load(arguments), atoms, path, settings, progress=progress)
     print(summary(made))
+    return 0
+
+
+def export(arguments: argparse.Namespace) -> int:
+    import torch
+
+    from mlcalc.audit.progress import Reporter
+    from mlcalc.potentials import compiling, pretrained
+
+    named = arguments.checkpoint in pretrained.NAMES
+    checkpoint = pretrained.path_of(arguments.checkpoint) if named else arguments.checkpoint
+    path, dtype = _writable(Path(arguments.output), "output"), getattr(torch, arguments.dtype)
+    with Reporter() as progress:
+
+        def show(kind: str, done: int, total: int) -> None:
+            progress("compiling", done, total, kind)
+
+        kinds = compiling.export(checkpoint, path, arguments.wanted, dtype=dtype, progress=show)
+    print(f"{path}: {', '.join(kinds)}, compiled for torch {torch.__version__} and processors like this one")
     return 0
 
 

@@ -127,6 +127,9 @@ def _keys(i: Tensor, j: Tensor, shift: Tensor) -> Tensor:
 class NeighbourCache:
     """Neighbour lists with a skin: rebuilt when an atom has moved more than skin/2 since the last build.
 
+    A cell that moves takes its atoms along, r → r F, and shortens no distance to less than σ times itself, σ the least
+    singular value of F: what an atom moves beyond that may be up to (σ (cutoff + skin) − cutoff)/2.
+
     Moves are measured on the positions as they are, never wrapped: an engine that wraps atoms into the cell between
     calls moves them by a lattice vector, and that too triggers a rebuild (as it must, the shifts are stale).
 
@@ -146,7 +149,7 @@ class NeighbourCache:
         """Neighbours that hold at least all pairs within the cutoff of these positions."""
         if self._neighbours is None or self._stale(structure):
             self._neighbours = neighbour_list(structure, self.cutoff, skin=self.skin)
-            self._made_for = structure.at(structure.positions.detach().clone())
+            self._made_for = structure.at(structure.positions.detach().clone(), structure.cell.detach().clone())
             self.n_builds += 1
         return self._neighbours
 
@@ -155,11 +158,20 @@ class NeighbourCache:
         assert old is not None
         if old.positions.shape != structure.positions.shape or old.device != structure.device:
             return True
-        same_frame = (
-            torch.equal(old.cell, structure.cell)
-            and torch.equal(old.periodic, structure.periodic)
-            and torch.equal(old.system, structure.system)
-        )
-        moved = (structure.positions.detach() - old.positions).square().sum(dim=1).max()
-        # written so that not-a-number counts as stale, and the rebuild refuses it
-        return not (same_frame and bool(moved <= (self.skin / 2) ** 2))
+        same_frame = torch.equal(old.periodic, structure.periodic) and torch.equal(old.system, structure.system)
+        return not (same_frame and self._within(old, structure))
+
+    def _within(self, old: Structure, structure: Structure) -> bool:
+        positions, carried, slack = structure.positions.detach(), old.positions, self.skin
+        if not torch.equal(old.cell, structure.cell):
+            before, now = (cell[0].detach().cpu().double() for cell in (old.cell, structure.cell))
+            if structure.n_systems > 1 or not bool(torch.linalg.det(before) != 0):
+                return False
+            strain = torch.linalg.solve(before, now)
+            carried = carried @ strain.to(carried)
+            shortest = float(torch.linalg.svdvals(strain)[-1])
+            slack = shortest * (self.cutoff + self.skin) - self.cutoff
+        if not slack >= 0:
+            return False
+        # written so that not-a-number counts as too far, and the rebuild refuses it
+        return bool((positions - carried).square().sum(dim=1).max() <= (slack / 2) ** 2)

@@ -106,9 +106,9 @@ class Structure:
             )
         return frames
 
-    def at(self, positions: Tensor) -> Structure:
-        """The same atoms elsewhere; positions (n_atoms, 3), Å."""
-        return replace(self, positions=positions)
+    def at(self, positions: Tensor, cell: Tensor | None = None) -> Structure:
+        """The same atoms elsewhere; positions (n_atoms, 3), Å; cell (n_systems, 3, 3), Å, if it is another."""
+        return replace(self, positions=positions, cell=self.cell if cell is None else cell.to(self.cell))
 
     def to(self, *, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> Structure:
         """The same structure on another device or in another floating dtype."""

@@ -1,8 +1,9 @@
 """The record of a run: engine-neutral frames in one file that grows, readable after a crash at any moment.
 
-File layout: one line of JSON (provenance, atoms, cell), then one fixed-size record for each frame: 64-bit little-endian
-floats, then the CRC-32 of their bytes. A frame that a crash tore is shorter than a record or fails its checksum, and
-every frame before it is whole.
+File layout: one line of JSON (provenance, atoms, cell, layout), then one fixed-size record for each frame: 64-bit
+little-endian floats (scalars, positions, momenta, then cell and state where the layout says so), then the CRC-32 of
+their bytes. A frame that a crash tore is shorter than a record or fails its checksum, and every frame before it is
+whole.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import platform
 import struct
 import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO
@@ -24,7 +25,8 @@ import mlcalc
 from mlcalc.errors import RunError, UsageError
 from mlcalc.structure import Structure
 
-FORMAT = "mlcalc-trajectory-2"
+FORMAT = "mlcalc-trajectory-3"
+_READABLE = ("mlcalc-trajectory-2", FORMAT)  # 2 knew neither cells nor states
 _SCALARS = ("time_ps", "potential_energy", "kinetic_energy", "heat", "power")
 _CHECKSUM = 4  # bytes
 Array = NDArray[np.float64]
@@ -40,8 +42,10 @@ class Frame:
     positions : (n_atoms, 3), Å; momenta : (n_atoms, 3), amu·Å/time
     potential_energy : eV, the conservative one; nan where the potential has none
     kinetic_energy : eV
-    heat : eV, what thermostats have brought in so far
+    heat : eV, what thermostats and barostats have brought in so far
     power : eV/ps, Σ v·(f_direct − f_conservative); nan where both forces are not at hand
+    cell : (3, 3), Å, where it moves
+    state : (n_state,), what else the integrator must know to go on: a barostat's strain rate, a thermostat's variables
     """
 
     time_ps: float
@@ -51,6 +55,8 @@ class Frame:
     kinetic_energy: float
     heat: float
     power: float
+    cell: Array | None = None
+    state: Array | None = None
 
     @property
     def conserved(self) -> float:
@@ -65,8 +71,9 @@ class Trajectory:
     Attributes
     ----------
     provenance : potential, integrator, seeds, versions
-    numbers, masses : (n_atoms,); cell : (3, 3), Å; periodic : (3,)
+    numbers, masses : (n_atoms,); cell : (3, 3), Å, at the start; periodic : (3,)
     positions, momenta : (n_frames, n_atoms, 3); the others as in `Frame`, (n_frames,)
+    cells : (n_frames, 3, 3), Å, where a barostat moves the cell, else None; state : (n_frames, n_state) or None
     """
 
     provenance: Mapping[str, Any]
@@ -81,6 +88,8 @@ class Trajectory:
     kinetic_energy: Array
     heat: Array
     power: Array
+    cells: Array | None = None
+    state: Array | None = None
 
     @property
     def conserved(self) -> Array:
@@ -90,7 +99,12 @@ class Trajectory:
     def frame(self, k: int) -> Frame:
         """Frame number k; −1 is the last."""
         scalars = {name: float(getattr(self, name)[k]) for name in _SCALARS}
-        return Frame(positions=self.positions[k], momenta=self.momenta[k], **scalars)
+        cell, state = (None if values is None else values[k] for values in (self.cells, self.state))
+        return Frame(positions=self.positions[k], momenta=self.momenta[k], cell=cell, state=state, **scalars)
+
+    def cell_of(self, k: int) -> Array:
+        """(3, 3), Å, of frame number k."""
+        return self.cell if self.cells is None else self.cells[k]
 
     @property
     def n_atoms(self) -> int:
@@ -101,7 +115,59 @@ class Trajectory:
         return len(self.time_ps)
 
 
-def header(structure: Structure, provenance: Mapping[str, Any]) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Layout:
+    """What frames hold beyond positions and momenta.
+
+    Attributes
+    ----------
+    n_state : numbers in `Frame.state`; moving_cell : whether there is a `Frame.cell`
+    """
+
+    n_state: int = 0
+    moving_cell: bool = False
+
+    def size(self, n_atoms: int) -> int:
+        """Bytes of a frame, without its checksum."""
+        return 8 * (len(_SCALARS) + 6 * n_atoms + 9 * self.moving_cell + self.n_state)
+
+    def parts(self, frame: Frame) -> list[Array]:
+        """The arrays of a frame in the order of the file.
+
+        Raises
+        ------
+        UsageError
+            for a frame that does not fit.
+        """
+        n_state = 0 if frame.state is None else len(frame.state)
+        if (n_state, frame.cell is not None) != (self.n_state, self.moving_cell):
+            raise UsageError(
+                f"layout: got a frame with {n_state} numbers of state and {'a' if frame.cell is not None else 'no'} "
+                f"moving cell for {self}; give the writer layout=engine.layout"
+            )
+        return [part for part in (frame.positions, frame.momenta, frame.cell, frame.state) if part is not None]
+
+    def frame(self, values: Array, n_atoms: int) -> Frame:
+        """A frame from the numbers of a file."""
+        lengths = (len(_SCALARS), 3 * n_atoms, 3 * n_atoms, 9 * self.moving_cell, self.n_state)
+        scalars, positions, momenta, cell, state = np.split(values, np.cumsum(lengths)[:-1])
+        return Frame(
+            positions=positions.reshape(-1, 3),
+            momenta=momenta.reshape(-1, 3),
+            cell=cell.reshape(3, 3) if self.moving_cell else None,
+            state=state if self.n_state else None,
+            **dict(zip(_SCALARS, map(float, scalars), strict=True)),
+        )
+
+
+_PLAIN = Layout()
+
+
+def _layout_of(head: Mapping[str, Any]) -> Layout:
+    return Layout(**head.get("layout", {}))
+
+
+def header(structure: Structure, provenance: Mapping[str, Any], layout: Layout = _PLAIN) -> dict[str, Any]:
     """What a file says before its frames: atoms, cell, and how the run was made.
 
     Raises
@@ -121,21 +187,28 @@ def header(structure: Structure, provenance: Mapping[str, Any]) -> dict[str, Any
         "masses": structure.masses.tolist(),
         "cell": structure.cell[0].tolist(),
         "periodic": structure.periodic[0].tolist(),
+        "layout": asdict(layout),
     }
 
 
 def assemble(head: Mapping[str, Any], frames: Sequence[Frame]) -> Trajectory:
     """A Trajectory from a header and frames."""
-    n_atoms = len(head["numbers"])
+    n_atoms, layout = len(head["numbers"]), _layout_of(head)
+
+    def stack(name: str, *shape: int) -> Array:
+        return np.array([getattr(frame, name) for frame in frames], dtype=float).reshape(len(frames), *shape)
+
     return Trajectory(
         provenance=head["provenance"],
         numbers=np.array(head["numbers"], dtype=np.int64),
         masses=np.array(head["masses"], dtype=float),
         cell=np.array(head["cell"], dtype=float),
         periodic=np.array(head["periodic"], dtype=bool),
-        positions=np.array([frame.positions for frame in frames], dtype=float).reshape(-1, n_atoms, 3),
-        momenta=np.array([frame.momenta for frame in frames], dtype=float).reshape(-1, n_atoms, 3),
-        **{name: np.array([getattr(frame, name) for frame in frames], dtype=float) for name in _SCALARS},
+        positions=stack("positions", n_atoms, 3),
+        momenta=stack("momenta", n_atoms, 3),
+        cells=stack("cell", 3, 3) if layout.moving_cell else None,
+        state=stack("state", layout.n_state) if layout.n_state else None,
+        **{name: stack(name) for name in _SCALARS},
     )
 
 
@@ -147,6 +220,7 @@ class TrajectoryWriter:
     path : of the file to make
     structure : the atoms, masses and cell of the run
     provenance : how the run was made, as JSON types; versions are added
+    layout : what the frames hold, `NativeEngine.layout`; plain frames if not given
 
     Raises
     ------
@@ -156,10 +230,12 @@ class TrajectoryWriter:
         from `append`, if the disk is full; the frames so far stay readable.
     """
 
-    def __init__(self, path: str | Path, structure: Structure, provenance: Mapping[str, Any]) -> None:
-        self.path = Path(path)
+    def __init__(
+        self, path: str | Path, structure: Structure, provenance: Mapping[str, Any], layout: Layout = _PLAIN
+    ) -> None:
+        self.path, self.layout = Path(path), layout
         self.n_frames = 0
-        head = json.dumps(header(structure, provenance)) + "\n"
+        head = json.dumps(header(structure, provenance, layout)) + "\n"
         try:
             self._file: BinaryIO = open(self.path, "xb", buffering=0)  # noqa: SIM115 (closed by close)
         except FileExistsError as error:
@@ -175,15 +251,17 @@ class TrajectoryWriter:
         writer = cls.__new__(cls)
         writer.path, writer.n_frames = Path(path), record.n_frames
         writer._file = open(path, "r+b", buffering=0)  # noqa: SIM115 (closed by close)
-        head = len(writer._file.readline())
-        writer._file.truncate(head + record.n_frames * (_frame_size(record.n_atoms) + _CHECKSUM))
+        head = writer._file.readline()
+        writer.layout = _layout_of(json.loads(head))
+        size = writer.layout.size(record.n_atoms) + _CHECKSUM
+        writer._file.truncate(len(head) + record.n_frames * size)
         writer._file.seek(0, 2)
         return writer
 
     def append(self, frame: Frame) -> None:
         """Write one frame."""
         scalars = np.array([getattr(frame, name) for name in _SCALARS], dtype="<f8")
-        payload = scalars.tobytes() + _bytes(frame.positions) + _bytes(frame.momenta)
+        payload = scalars.tobytes() + b"".join(map(_bytes, self.layout.parts(frame)))
         self._write(payload + struct.pack("<I", zlib.crc32(payload)))
         self.n_frames += 1
 
@@ -229,28 +307,19 @@ def read_trajectory(path: str | Path) -> Trajectory:
     line, _, body = data.partition(b"\n")
     try:
         head = json.loads(line)
-        if head["format"] != FORMAT:
+        if head["format"] not in _READABLE:
             raise ValueError(f"format {head['format']!r}")
+        layout = _layout_of(head)
     except (ValueError, KeyError, TypeError) as error:
         raise UsageError(
             f"trajectory: {path} is not an {FORMAT} file ({error}); use the program that wrote it"
         ) from None
     n_atoms = len(head["numbers"])
-    size = _frame_size(n_atoms)
+    size = layout.size(n_atoms)
     frames: list[Frame] = []
     for start in range(0, len(body) - size - _CHECKSUM + 1, size + _CHECKSUM):
         payload = body[start : start + size]
         if struct.unpack("<I", body[start + size : start + size + _CHECKSUM])[0] != zlib.crc32(payload):
             break
-        frames.append(_frame(np.frombuffer(payload, dtype="<f8"), n_atoms))
+        frames.append(layout.frame(np.frombuffer(payload, dtype="<f8"), n_atoms))
     return assemble(head, frames)
-
-
-def _frame_size(n_atoms: int) -> int:
-    return 8 * (len(_SCALARS) + 6 * n_atoms)
-
-
-def _frame(values: Array, n_atoms: int) -> Frame:
-    n = len(_SCALARS)
-    positions, momenta = values[n:].reshape(2, n_atoms, 3)
-    return Frame(positions=positions, momenta=momenta, **dict(zip(_SCALARS, map(float, values[:n]), strict=True)))

@@ -126,6 +126,29 @@ def test_run_writes_a_trajectory(here, tmp_path, capsys):
     assert "exists" in fails(capsys, ["run", *arguments])
 
 
+def test_run_takes_an_ensemble(tmp_path, capsys):
+    crystal = bulk("Ar", cubic=True, a=5.4)
+    crystal.rattle(0.05, seed=0)
+    ase.io.write(tmp_path / "argon.xyz", crystal)
+    where = ["run", "--potential", "lennard_jones", "--structure", str(tmp_path / "argon.xyz"), "--steps", "4"]
+    path = ["--output", str(tmp_path / "a.trajectory")]
+    npt = ["--ensemble", "npt", "--thermostat", "nose-hoover", "--barostat", "full", "--pressure-GPa", "0.01"]
+    assert cli.main([*where, *npt, "--temperature-K", "60", *path]) == 0
+    record = read_trajectory(tmp_path / "a.trajectory")
+    assert record.provenance["barostat"] == {"pressure_GPa": 0.01, "time_ps": 1.0, "shape": "full", "seed": 0}
+    assert record.provenance["thermostat"]["length"] == 3
+    assert record.cells.shape == (5, 3, 3)
+    for wrong, words in (
+        (["--ensemble", "nvt", "--pressure-GPa", "1"], "pressure-GPa: got 1.0 with ensemble nvt"),
+        (["--ensemble", "nvt", "--thermostat", "bussi", "--thermostat-time-ps", "0"], "--thermostat-time-ps: got 0"),
+        (["--ensemble", "langevin", "--friction-per-ps", "0"], "--friction-per-ps: got 0"),
+        (["--ensemble", "npt", "--temperature-K", "0"], "--temperature-K: got 0"),
+        ([*npt, "--potential", "harmonic"], "no virial (stress)"),
+        ([*npt, "--forces", "direct"], "direct forces have no virial"),
+    ):
+        assert words in fails(capsys, [*where, *wrong, "--output", str(tmp_path / "b.trajectory")])
+
+
 def test_run_takes_the_forces_that_there_are(tmp_path, capsys):
     ase.io.write(tmp_path / "copper.xyz", bulk("Cu", cubic=True))
     where = ["--potential", "ase:ase.calculators.emt:EMT", "--structure", str(tmp_path / "copper.xyz")]

@@ -17,8 +17,9 @@ from mlcalc.potentials import names, pretrained
 from mlcalc.potentials.checkpoint import read_card
 
 ROOT = Path(__file__).parent.parent
-DOCUMENTS = ("README.md", "CONTRIBUTING.md")
-PACKAGES = {"sevennet": "sevenn", "chgnet": "chgnet"}
+PAGES = sorted(str(path.relative_to(ROOT)) for path in (ROOT / "docs").glob("*.md"))
+DOCUMENTS = ("README.md", "CONTRIBUTING.md", *PAGES)
+PACKAGES = {"sevennet": "sevenn", "chgnet": "chgnet", "torchsim": "torch_sim", "ipi": "ipi"}
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 
 
@@ -43,16 +44,34 @@ def commands(document: str) -> list[list[str]]:
     return [words for line in lines if (words := shlex.split(line, comments=True))]
 
 
+def skip_without_packages(code: str) -> None:
+    """Code that says mlcalc[extra] needs what the extra installs."""
+    for extra in re.findall(r"mlcalc\[([a-z,]+)\]", code):
+        for family in extra.split(","):
+            pytest.importorskip(PACKAGES[family], reason=f"missing: {family} (pip install 'mlcalc[{family}]')")
+
+
 @pytest.mark.parametrize("number", range(len(blocks("README.md", "python"))))
 def test_python_of_the_readme(number, tmp_path):
     assert run(["-c", blocks("README.md", "python")[number]], tmp_path)
 
 
+@pytest.mark.parametrize("page", [page for page in PAGES if blocks(page, "python")])
+def test_python_of_a_page(page, tmp_path):
+    code = "\n".join(blocks(page, "python"))
+    skip_without_packages(code)
+    assert run(["-c", code], tmp_path)
+
+
+def test_the_site_is_made_without_a_warning(tmp_path):
+    pytest.importorskip("sphinx", reason="missing: sphinx (pip install 'mlcalc[docs]')")
+    run(["-m", "sphinx", "-q", "-W", "--keep-going", str(ROOT / "docs"), str(tmp_path)], tmp_path)
+    assert "Quick start" in (tmp_path / "index.html").read_text(encoding="utf-8")
+
+
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
 def test_examples(path, tmp_path):
-    for extra in re.findall(r"mlcalc\[([a-z,]+)\]", path.read_text(encoding="utf-8")):
-        for family in extra.split(","):
-            pytest.importorskip(PACKAGES[family], reason=f"missing: {family} (pip install 'mlcalc[{family}]')")
+    skip_without_packages(path.read_text(encoding="utf-8"))
     assert run([str(path)], tmp_path)
 
 
@@ -64,8 +83,8 @@ def test_examples_are_numbered_and_listed():
 
 @pytest.mark.parametrize("document", DOCUMENTS)
 def test_commands_exist(document):
-    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.M))
-    known = {"git", "cd", "make", "mlcalc", "pip", "lmp"}
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.M))
+    known = {"git", "cd", "make", "mlcalc", "pip", "i-pi", "i-pi-driver-py", "lmp"}
     for words in commands(document):
         program = words[0].removeprefix(".venv/bin/")
         assert program in known, f"{document}: {words}"
@@ -82,7 +101,7 @@ def test_links_to_files_lead_somewhere(document):
     text = (ROOT / document).read_text(encoding="utf-8")
     for target in re.findall(r"\]\(([^)#]+)", text):
         if not target.startswith(("http", "mailto")):
-            assert (ROOT / target).exists(), f"{document} links to {target}"
+            assert ((ROOT / document).parent / target).exists(), f"{document} links to {target}"
 
 
 @pytest.mark.parametrize("path", sorted(pretrained.path_of("water").parent.glob("*.safetensors")), ids=lambda p: p.stem)

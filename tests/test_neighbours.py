@@ -169,7 +169,7 @@ def test_cache_rebuilds_when_the_frame_changes():
     cache(Structure.from_ase(atoms))
     cache(Structure.from_ase(atoms))
     assert cache.n_builds == 1
-    atoms.set_cell(atoms.cell.array * 1.001)
+    atoms.set_cell(atoms.cell.array * 0.8, scale_atoms=True)  # shortens distances by more than the skin
     cache(Structure.from_ase(atoms))
     assert cache.n_builds == 2
     atoms.pbc = (True, True, False)
@@ -177,6 +177,20 @@ def test_cache_rebuilds_when_the_frame_changes():
     assert cache.n_builds == 3
     cache(Structure.from_ase([atoms, atoms]))
     assert cache.n_builds == 4
+
+
+def test_cache_follows_a_cell_that_moves_with_its_atoms():
+    """As a barostat moves it: strain and steps at random, any shape; lists are reused and no pair is missing."""
+    atoms = scattered(CELLS["triclinic"], (True,) * 3, 15, 0)
+    rng = np.random.default_rng(0)
+    cache = NeighbourCache(CUTOFF, skin=0.4)
+    for _ in range(60):
+        strain = np.eye(3) + rng.normal(scale=0.003, size=(3, 3))
+        atoms.set_cell(atoms.cell.array @ strain)
+        atoms.positions = atoms.positions @ strain + rng.normal(scale=0.01, size=(15, 3))
+        structure = Structure.from_ase(atoms)
+        assert _within(cache(structure), structure, CUTOFF) == brute_force(atoms, CUTOFF)
+    assert 3 <= cache.n_builds < 30
 
 
 def test_cache_holds_its_own_copy_of_the_positions():

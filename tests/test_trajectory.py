@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -16,6 +17,9 @@ import torch
 
 from mlcalc.engines.native import NativeEngine, maxwell_boltzmann
 from mlcalc.errors import RunError, UsageError
+from mlcalc.integrators.barostat import Barostat
+from mlcalc.integrators.ensemble import Ensemble
+from mlcalc.integrators.nose_hoover import NoseHoover
 from mlcalc.potentials.lennard_jones import LennardJones
 from mlcalc.structure import Structure
 from mlcalc.trajectory import Trajectory, TrajectoryWriter, read_trajectory
@@ -63,6 +67,47 @@ def test_a_damaged_frame_ends_the_record(tmp_path: Path) -> None:
     data[head + 2 * size + 40] ^= 1
     (tmp_path / "a.traj").write_bytes(data)
     assert read_trajectory(tmp_path / "a.traj").n_frames == 2
+
+
+def test_files_of_the_format_before_are_read(tmp_path: Path) -> None:
+    """Format 2 was this one without a layout, for frames without cell and state."""
+    made = run(tmp_path / "a.traj")
+    line, _, body = (tmp_path / "a.traj").read_bytes().partition(b"\n")
+    head = json.loads(line)
+    assert head.pop("layout") == {"n_state": 0, "moving_cell": False}
+    old = json.dumps({**head, "format": "mlcalc-trajectory-2"}).encode()
+    (tmp_path / "old.traj").write_bytes(old + b"\n" + body)
+    read = read_trajectory(tmp_path / "old.traj")
+    np.testing.assert_array_equal(read.positions, made.positions)
+    assert read.cells is None and read.state is None
+    with TrajectoryWriter.reopen(tmp_path / "old.traj") as writer:
+        writer.append(made.frame(0))
+    assert read_trajectory(tmp_path / "old.traj").n_frames == made.n_frames + 1
+
+
+def test_cells_and_states_are_read_back(tmp_path: Path) -> None:
+    structure = Structure.from_ase(ase.build.bulk("Ar", cubic=True, a=5.3))
+    engine = NativeEngine(
+        LennardJones(),
+        structure,
+        forces="conservative",
+        timestep_fs=5.0,
+        momenta=maxwell_boltzmann(structure, 40.0, seed=0),
+        ensemble=Ensemble(NoseHoover(40.0), Barostat(0.01, 0.2)),
+    )
+    with TrajectoryWriter(tmp_path / "a.traj", structure, engine.provenance(), engine.layout) as writer:
+        made = engine.run(6, writer=writer)
+    read = read_trajectory(tmp_path / "a.traj")
+    assert made.cells is not None and read.state is not None
+    np.testing.assert_array_equal(read.cells, made.cells)
+    np.testing.assert_array_equal(read.state, made.state)
+    assert read.state.shape == (7, 9 + 2 * 3)
+    np.testing.assert_array_equal(read.cell_of(-1), made.cells[-1])
+    with (
+        TrajectoryWriter(tmp_path / "b.traj", structure, engine.provenance()) as writer,
+        pytest.raises(UsageError, match=r"layout=engine\.layout"),
+    ):
+        writer.append(engine.frame())
 
 
 def test_survives_a_kill(tmp_path: Path) -> None:

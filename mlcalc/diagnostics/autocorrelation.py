@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -34,3 +36,18 @@ def integrated_time(series: NDArray[np.float64], *, window: float = 5.0) -> floa
     tau = float(sums[int(np.argmax(settled)) if settled.any() else n - 1])
     tau /= max(0.5, 1 - 2 * window * tau / n)
     return max(1.0, tau, float(np.argmax(correlation < _FORGOTTEN)))
+
+
+def mean_with_error(series: NDArray[np.float64]) -> tuple[float, float, float]:
+    """(mean, its standard error, number of independent samples) of a correlated series, (n,), n at least 2.
+
+    The variance is itself estimated; that of Student's t, (n − 1)/(n − 3), makes up for it where samples are few.
+    """
+    independent = len(series) / integrated_time(series)
+    error = float(np.std(series, ddof=1)) / math.sqrt(independent)
+    return float(np.mean(series)), error * few_samples(independent), independent
+
+
+def few_samples(n: float) -> float:
+    """By which factor an error from n independent samples is to be widened: sqrt((n − 1)/(n − 3)), at most 2."""
+    return math.sqrt((n - 1) / (n - 3)) if n > 11 / 3 else 2.0

@@ -29,6 +29,7 @@ from numpy.typing import ArrayLike
 
 from mlcalc.diagnostics import random_walk
 from mlcalc.diagnostics.finding import Finding
+from mlcalc.diagnostics.times import interval
 from mlcalc.errors import TooShortToTell, UsageError
 from mlcalc.units import BOLTZMANN
 
@@ -84,11 +85,7 @@ def measure(time_ps: ArrayLike, conserved_eV: ArrayLike, n_atoms: int, temperatu
         raise UsageError(f"time_ps, conserved_eV: got shapes {time.shape}, {energy.shape}; give four or more frames")
     if not (np.isfinite(time).all() and np.isfinite(energy).all()):
         raise UsageError("conserved_eV: not finite; cut the record before the run exploded")
-    steps = np.diff(time)
-    if not (steps.min() > 0 and np.allclose(steps, steps.mean(), rtol=0.01, atol=0)):
-        raise UsageError(
-            f"time_ps: frames are {steps.min():.3g} to {steps.max():.3g} ps apart; give evenly spaced frames of one run"
-        )
+    interval(time)
     walk = random_walk.fit(time, energy)
     span = f"{len(time)} frames, {time[-1] - time[0]:.3g} ps"
     scale = 1000 / n_atoms

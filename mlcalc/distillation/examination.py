@@ -18,6 +18,7 @@ from mlcalc.diagnostics.finding import Finding
 from mlcalc.engines.native import NativeEngine, maxwell_boltzmann
 from mlcalc.errors import RunError, TooShortToTell
 from mlcalc.evaluation import Wanted, required
+from mlcalc.integrators.ensemble import Ensemble
 from mlcalc.integrators.langevin import Langevin
 from mlcalc.neighbours import neighbour_list
 from mlcalc.potentials.network import Network
@@ -172,7 +173,7 @@ def _equilibrated(
         timestep_fs=outer_fs,
         n_inner=_EQUILIBRATION_INNER,
         momenta=maxwell_boltzmann(structure, 2 * temperature_K, seed=0),  # half of it becomes potential energy
-        thermostat=Langevin(temperature_K, friction_per_ps=5.0),
+        ensemble=Ensemble(Langevin(temperature_K, friction_per_ps=5.0)),
     )
     total = round(1000 * _EQUILIBRATION_PS / outer_fs)
     done = 0

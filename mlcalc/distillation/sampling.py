@@ -15,6 +15,7 @@ from torch import Tensor
 from mlcalc.engines.native import NativeEngine, maxwell_boltzmann
 from mlcalc.errors import RunError
 from mlcalc.evaluation import Evaluation, Wanted, required
+from mlcalc.integrators.ensemble import Ensemble
 from mlcalc.integrators.langevin import Langevin
 from mlcalc.neighbours import neighbour_list
 from mlcalc.potentials.potential import Potential
@@ -113,7 +114,7 @@ def dynamics_frames(
             timestep_fs=n_inner * inner_timestep_fs,
             n_inner=n_inner,
             momenta=maxwell_boltzmann(structure, temperature, seed=1000 * seed + k),
-            thermostat=Langevin(temperature, _FRICTION_PER_PS, seed=1000 * seed + k),
+            ensemble=Ensemble(Langevin(temperature, _FRICTION_PER_PS, seed=1000 * seed + k)),
             max_temperature_K=5 * temperature + 500,
         )
 

@@ -23,22 +23,20 @@ bias.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-import numpy as np
-import torch
 from torch import Tensor
 
 from mlcalc import units
 from mlcalc.errors import UsageError
-from mlcalc.integrators.phase import Phase, drift, kick
-from mlcalc.integrators.respa import Forces
+from mlcalc.integrators import noise
+from mlcalc.integrators.phase import Phase
+from mlcalc.integrators.thermostat import Thermostat, check_temperature
 
 
 @dataclass(frozen=True)
-class Langevin:
-    """A bath.
+class Langevin(Thermostat):
+    """A bath of white noise.
 
     Attributes
     ----------
@@ -57,68 +55,26 @@ class Langevin:
     friction_per_ps: float = 1.0
     seed: int = 0
 
+    inside = True
+
     def __post_init__(self) -> None:
-        if not 0 <= self.temperature_K <= 1e6:
-            raise UsageError(f"temperature_K: got {self.temperature_K}; give a temperature from 0 to 1e6 K")
+        check_temperature(self.temperature_K, zero=True)
         if not 0 < self.friction_per_ps <= 1e4:
             raise UsageError(f"friction_per_ps: got {self.friction_per_ps}; give a friction above 0 to 1e4 per ps")
-        if not 0 <= self.seed < 2**63:
-            raise UsageError(f"seed: got {self.seed}; give a whole number from 0 to {2**63 - 1}")
+        noise.check_seed(self.seed)
+
+    @property
+    def memory_ps(self) -> float:
+        return 1 / self.friction_per_ps
 
     def noise(self, like: Tensor, step: int) -> Tensor:
         """ξ of inner step number `step` of the run: normal deviates of the shape, dtype and device of `like`."""
-        # counted in the second word, so that each step has 2⁶⁴ numbers of its own
-        generator = np.random.Generator(np.random.Philox(key=self.seed, counter=[0, step, 0, 0]))
-        return torch.from_numpy(generator.standard_normal(like.shape)).to(like)
+        return noise.normal(like, self.seed, step)
 
-
-def bathe(phase: Phase, langevin: Langevin, timestep: float, step: int) -> tuple[Phase, float]:
-    """O(δt) of inner step number `step` of the run: momenta meet the bath.
-
-    Parameters
-    ----------
-    timestep : δt, internal time units
-
-    Returns
-    -------
-    the phase, and the heat that came in, eV
-    """
-    keep = math.exp(-langevin.friction_per_ps * timestep / units.PICOSECOND)
-    spread = ((1 - keep * keep) * units.BOLTZMANN * langevin.temperature_K * phase.masses).sqrt()
-    after = replace(phase, momenta=keep * phase.momenta + spread * langevin.noise(phase.momenta, step))
-    heat = (after.momenta.square() - phase.momenta.square()) / (2 * phase.masses)
-    return after, float(heat.sum())
-
-
-def step(
-    phase: Phase,
-    forces: Forces,
-    fast: Callable[[Tensor], Tensor],
-    both: Callable[[Tensor], Forces],
-    timestep: float,
-    n_inner: int,
-    bath: Callable[[Phase, int], tuple[Phase, float]],
-) -> tuple[Phase, Forces, float]:
-    """One outer step: `fast` is called n_inner − 1 times, `both` once, at the end.
-
-    Parameters
-    ----------
-    forces : at phase.positions
-    fast, both : positions → force or forces
-    timestep : Δt, internal time units
-    bath : O of the k-th inner step, (phase, k) → the phase after it and the heat that came in, eV
-
-    Returns
-    -------
-    the phase an outer step later, the forces there, and the heat that came in, eV
-    """
-    inner, heat = timestep / n_inner, 0.0
-    phase = kick(phase, forces.slow, timestep / 2)
-    for k in range(n_inner):
-        phase = drift(kick(phase, forces.fast, inner / 2), inner / 2)
-        phase, came_in = bath(phase, k)
-        phase = drift(phase, inner / 2)
-        heat += came_in
-        forces = both(phase.positions) if k == n_inner - 1 else Forces(forces.slow, fast(phase.positions))
-        phase = kick(phase, forces.fast, inner / 2)
-    return kick(phase, forces.slow, timestep / 2), forces, heat
+    def act(self, phase: Phase, time: float, count: int) -> Phase:
+        """O."""
+        keep = math.exp(-self.friction_per_ps * time / units.PICOSECOND)
+        spread = ((1 - keep * keep) * self.kT * phase.masses).sqrt()
+        momenta = keep * phase.momenta + spread * self.noise(phase.momenta, count)
+        heat = (momenta.square() - phase.momenta.square()) / (2 * phase.masses)
+        return replace(phase, momenta=momenta, heat=phase.heat + float(heat.sum()))

@@ -10,57 +10,68 @@ that of slow + fast; second order in Δt, time-reversible. With n = 1 it is velo
 | Δt | timestep, the outer one |
 | n | n_inner |
 | F_slow, F_fast | slow, fast |
+| exp(δt L_q) | move |
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from torch import Tensor
 
-from mlcalc.integrators import velocity_verlet
-from mlcalc.integrators.phase import Phase, kick
+from mlcalc.integrators.phase import Phase, drift, kick
 
 
 @dataclass(frozen=True)
 class Forces:
-    """Slow and fast force at one set of positions, each (n_atoms, 3), eV/Å."""
+    """What acts in one phase.
+
+    Attributes
+    ----------
+    slow, fast : (n_atoms, 3), eV/Å
+    virial : (3, 3), eV, of their sum; where a barostat asks for it
+    """
 
     slow: Tensor
     fast: Tensor
+    virial: Tensor | None = None
+
+
+def _drift(phase: Phase, time: float | Tensor, k: int) -> Phase:
+    return drift(phase, time)
 
 
 def step(
     phase: Phase,
     forces: Forces,
-    fast: Callable[[Tensor], Tensor],
-    both: Callable[[Tensor], Forces],
-    timestep: float,
+    fast: Callable[[Phase], Tensor],
+    both: Callable[[Phase], Forces],
+    timestep: float | Tensor,
     n_inner: int,
+    move: Callable[[Phase, Any, int], Phase] = _drift,
 ) -> tuple[Phase, Forces]:
     """One outer step: `fast` is called n_inner − 1 times, `both` once, at the end.
 
     Parameters
     ----------
-    forces : at phase.positions
-    fast, both : positions → force or forces
+    forces : in this phase
+    fast, both : phase → force or forces
     timestep : Δt, internal time units
+    move : (phase, δt, k) → the phase after what lies between the fast kicks of inner step k
 
     Returns
     -------
     the phase an outer step later, and the forces there
     """
-    inner = timestep / n_inner
+    inner, force = timestep / n_inner, forces.fast
     phase = kick(phase, forces.slow, timestep / 2)
-    force = forces.fast
-    for _ in range(n_inner - 1):
-        phase, force = velocity_verlet.step(phase, force, fast, inner)
-    end: list[Forces] = []
-
-    def last(positions: Tensor) -> Tensor:
-        end.append(both(positions))
-        return end[0].fast
-
-    phase, _ = velocity_verlet.step(phase, force, last, inner)
-    return kick(phase, end[0].slow, timestep / 2), end[0]
+    for k in range(n_inner - 1):
+        phase = move(kick(phase, force, inner / 2), inner, k)
+        force = fast(phase)
+        phase = kick(phase, force, inner / 2)
+    phase = move(kick(phase, force, inner / 2), inner, n_inner - 1)
+    forces = both(phase)
+    phase = kick(phase, forces.fast, inner / 2)
+    return kick(phase, forces.slow, timestep / 2), forces

@@ -18,7 +18,9 @@ from torch import Tensor
 from mlcalc.integrators.phase import Phase, drift, kick
 
 
-def step(phase: Phase, force: Tensor, evaluate: Callable[[Tensor], Tensor], timestep: float) -> tuple[Phase, Tensor]:
+def step(
+    phase: Phase, force: Tensor, evaluate: Callable[[Tensor], Tensor], timestep: float | Tensor
+) -> tuple[Phase, Tensor]:
     """One step.
 
     Parameters

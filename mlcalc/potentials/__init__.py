@@ -15,17 +15,22 @@ if TYPE_CHECKING:
 #: Potentials that need no weights: files of this folder with a POTENTIAL that takes keyword arguments
 ANALYTIC = ("harmonic", "lennard_jones")
 #: Other people's networks: a file of this folder, which is also the extra that installs their package (setup.cfg) and
-#: stands before the path of a file of theirs ("sevennet:/path") → the weights that come with the package. The file has
-#: a load(name), which returns a Potential in float32 on the CPU
+#: stands before the path of a file of theirs ("sevennet:/path") or their own name of it ("torchani:ANI2x") → the
+#: weights that come with the package. The file has a load(name), which returns a Potential in its own dtype on the CPU
 FAMILIES = {
     "chgnet": ("chgnet", "chgnet-0.2.0", "chgnet-r2scan"),
+    "mace": (),
+    "metatomic": (),
+    "nequip": (),
+    "orb": (),
     "sevennet": ("7net-0", "7net-0_22may2024", "7net-l3i5"),
+    "torchani": (),
 }
 #: Entry-point group in which other packages offer theirs: name = "package.module:make", called as
 #: make(device=…, dtype=…, **parameters), returning a Potential
 ENTRY_POINTS = "mlcalc.potentials"
 
-_SUFFIX = ".safetensors"
+_SUFFIX, _COMPILED = ".safetensors", ".pt2"
 
 
 def load(
@@ -40,9 +45,10 @@ def load(
     Parameters
     ----------
     name : "water" (the default of the bundled ones), "water-painn", "water-pet", "harmonic", "lennard_jones", the name
-        of a potential that another package offers, the path of a .safetensors checkpoint, a name in FAMILIES, a file of
-        such a family as "sevennet:path" or "chgnet:path" (which can run code: see `mlcalc.potentials.sevennet`), or an
-        ASE calculator as "ase:package.module:factory?key=value&key=value" (see `mlcalc.potentials.ase_calculator`)
+        of a potential that another package offers, the path of a .safetensors checkpoint, that of a .pt2 package of
+        `mlcalc export` (it runs code: see `mlcalc.potentials.compiled`), a name in FAMILIES, a file of such a family as
+        "sevennet:path" or "chgnet:path" (which can run code: see `mlcalc.potentials.sevennet`), or an ASE calculator as
+        "ase:package.module:factory?key=value&key=value" (see `mlcalc.potentials.ase_calculator`)
     device : where it shall compute
     dtype : torch.float32 or torch.float64; None keeps the potential's own (float32 for networks)
     parameters : what the potential's constructor takes, e.g. `load("lennard_jones", sigma=3.4)`; checkpoints take none
@@ -75,9 +81,13 @@ def load(
         if parameters:
             raise UsageError(f"{next(iter(parameters))}: potential {key!r} takes no parameters; leave it out")
         return importlib.import_module(f"mlcalc.potentials.{family}").load(key).to(device=where, dtype=dtype)
-    if key in pretrained.NAMES or key.endswith(_SUFFIX) or os.sep in key:
+    if key in pretrained.NAMES or key.endswith((_SUFFIX, _COMPILED)) or os.sep in key:
         if parameters:
             raise UsageError(f"{next(iter(parameters))}: the checkpoint {key!r} takes no parameters; leave it out")
+        if key.endswith(_COMPILED):
+            from mlcalc.potentials.compiled import load_compiled
+
+            return load_compiled(key, device=where, dtype=dtype)
         from mlcalc.potentials.checkpoint import load_checkpoint
 
         path = pretrained.path_of(key) if key in pretrained.NAMES else key
@@ -89,7 +99,7 @@ def load(
         return _construct(key, offered[key].load(), {"device": where, "dtype": dtype, **parameters})
     raise UsageError(
         f"potential: got {key!r}; choose one of {', '.join(names())}, or give the path of a .safetensors checkpoint, "
-        f"or of another family's file as {', '.join(f'{family}:path' for family in FAMILIES)}"
+        f"or of another family's model as {', '.join(f'{family}:path' for family in FAMILIES)}"
     )
 
 

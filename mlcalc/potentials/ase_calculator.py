@@ -10,6 +10,7 @@ import ast
 import hashlib
 import importlib
 import json
+import operator
 from typing import Any
 
 import ase
@@ -132,8 +133,8 @@ class AseCalculator(Potential):
 def from_specification(text: str) -> AseCalculator:
     """The potential that "ase:package.module:factory?key=value&key=value" names.
 
-    The factory is called with the keys; values are Python literals, anything else a string. The key `forces` is ours
-    (see `AseCalculator`).
+    The factory, which may be a class's own ("Class.method"), is called with the keys; values are Python literals,
+    anything else a string. The key `forces` is ours (see `AseCalculator`).
 
     Raises
     ------
@@ -146,7 +147,7 @@ def from_specification(text: str) -> AseCalculator:
     if not factory_name or any(not (key and equals) for key, equals, _ in pairs):
         raise UsageError(f"potential: got {text!r}; write ase:package.module:factory?key=value&key=value")
     try:
-        factory = getattr(importlib.import_module(module_name), factory_name)
+        factory = operator.attrgetter(factory_name)(importlib.import_module(module_name))
     except (ImportError, ValueError) as error:  # a module without a name is a ValueError
         raise UsageError(f"potential {text!r}: {error}; install the package that holds it") from error
     except AttributeError as error:

@@ -35,6 +35,7 @@ class Graph:
     reverse : (n_edges,), int64, the edge j→i of each edge i→j, where the model asks for it
     n_atoms : int
     attached : whether direct forces must carry gradients
+    structure : where the edges come from, for what they do not tell
     counted : (n_atoms,), bool, whose energies and direct forces count; None for all
     """
 
@@ -45,7 +46,24 @@ class Graph:
     reverse: Tensor | None
     n_atoms: int
     attached: bool
+    structure: Structure
     counted: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """What a model gives for a Graph.
+
+    Attributes
+    ----------
+    energies : (n_atoms,), eV
+    slope : (n_edges, 3), eV/Å, derivative of their sum by the edge vectors
+    direct : (n_atoms, 3), eV/Å, direct forces
+    """
+
+    energies: Tensor | None
+    slope: Tensor | None
+    direct: Tensor | None
 
 
 def sum_over(values: Tensor, index: Tensor, size: int) -> Tensor:
@@ -106,7 +124,7 @@ class AutodiffPotential(Potential, nn.Module):
         self.check_wanted(wanted)
         derivatives = bool(wanted & (Wanted.CONSERVATIVE | Wanted.VIRIAL))
         with torch.set_grad_enabled(derivatives):
-            graph = self._graph(structure.at(structure.positions.detach()), neighbours, attached=False)
+            graph = self.graph(structure.at(structure.positions.detach()), neighbours, attached=False)
             graph = replace(graph, counted=counted)
             if derivatives:
                 graph.vectors.requires_grad_()
@@ -115,13 +133,13 @@ class AutodiffPotential(Potential, nn.Module):
     def differentiable(self, structure: Structure, neighbours: Neighbours, wanted: Wanted) -> Evaluation:
         self.check_wanted(wanted)
         with torch.enable_grad():
-            graph = self._graph(structure, neighbours, attached=True)
+            graph = self.graph(structure, neighbours, attached=True)
             # a direct force alone needs no derivative by the edges, and with a frozen trunk no tape for it either
             if wanted & (Wanted.CONSERVATIVE | Wanted.VIRIAL) and not graph.vectors.requires_grad:
                 graph.vectors.requires_grad_()
             return self._assemble(structure, graph, wanted)
 
-    def _graph(self, structure: Structure, neighbours: Neighbours, *, attached: bool) -> Graph:
+    def graph(self, structure: Structure, neighbours: Neighbours, *, attached: bool) -> Graph:
         """The edges within the cutoff: those that only the skin holds cost as much as the others and give nothing."""
         vectors = neighbours.vectors(structure)
         keep = torch.nonzero(vectors.detach().square().sum(dim=1) < self.cutoff**2).squeeze(1)
@@ -133,34 +151,44 @@ class AutodiffPotential(Potential, nn.Module):
             renumbered = torch.empty_like(neighbours.centre)
             renumbered[keep] = torch.arange(len(keep), device=keep.device)
             reverse = renumbered[neighbours.reverse[keep]]
-        return Graph(structure.numbers, centre, neighbour, vectors.to(self.dtype), reverse, structure.n_atoms, attached)
+        edges = (centre, neighbour, vectors.to(self.dtype), reverse)
+        return Graph(structure.numbers, *edges, structure.n_atoms, attached, structure)
 
     def _assemble(self, structure: Structure, graph: Graph, wanted: Wanted) -> Evaluation:
         raw, direct = self.energies_and_direct(graph, wanted)
+        slope = None
+        if raw is not None and wanted & (Wanted.CONSERVATIVE | Wanted.VIRIAL):
+            (slope,) = torch.autograd.grad(_count(raw, graph).sum(), graph.vectors, create_graph=graph.attached)
+        return self.assemble(structure, graph, wanted, Outputs(raw, slope, direct))
+
+    def assemble(self, structure: Structure, graph: Graph, wanted: Wanted, outputs: Outputs) -> Evaluation:
+        """What is wanted, from what was computed."""
+        raw, slope, direct = outputs.energies, outputs.slope, outputs.direct
 
         def finish(value: Tensor | None) -> Tensor | None:
             return None if value is None else (value if graph.attached else value.detach()).to(structure.dtype)
 
-        def count(value: Tensor) -> Tensor:
-            return value if graph.counted is None else value * graph.counted.view(-1, *[1] * (value.dim() - 1))
+        def both_ends(by_edge: Tensor, sign: int) -> Tensor:
+            ends = [sum_over(by_edge, end, graph.n_atoms) for end in (graph.centre, graph.neighbour)]
+            return ends[0] + sign * ends[1]
 
         conservative = virial = virials = energies = energy = None
-        if raw is not None and wanted & (Wanted.CONSERVATIVE | Wanted.VIRIAL):
-            (slope,) = torch.autograd.grad(count(raw).sum(), graph.vectors, create_graph=graph.attached)
-            if wanted & Wanted.CONSERVATIVE:
-                conservative = sum_over(slope, graph.centre, graph.n_atoms) - sum_over(
-                    slope, graph.neighbour, graph.n_atoms
-                )
-            if wanted & Wanted.VIRIAL:
-                by_edge = -graph.vectors.unsqueeze(2) * slope.unsqueeze(1)
-                by_edge = 0.25 * (by_edge + by_edge.transpose(1, 2))
-                virials = sum_over(by_edge, graph.centre, graph.n_atoms) + sum_over(
-                    by_edge, graph.neighbour, graph.n_atoms
-                )
-                virial = sum_over(virials, structure.system, structure.n_systems)
+        if slope is not None and wanted & Wanted.CONSERVATIVE:
+            conservative = both_ends(slope, -1)
+        if slope is not None and wanted & Wanted.VIRIAL:
+            by_edge = -graph.vectors.unsqueeze(2) * slope.unsqueeze(1)
+            virials = both_ends(0.25 * (by_edge + by_edge.transpose(1, 2)), 1)
+            virial = sum_over(virials, structure.system, structure.n_systems)
         if raw is not None:
-            energies = count(self.total_energies(raw, graph))
+            energies = _count(self.total_energies(raw, graph), graph)
             energy = sum_over(energies, structure.system, structure.n_systems)
-        direct = None if direct is None else count(direct)
+        direct = None if direct is None else _count(direct, graph)
         values = (energy, energies, conservative, direct, virial, virials)
         return Evaluation(*(finish(value) for value in values))
+
+
+def _count(by_atom: Tensor, graph: Graph) -> Tensor:
+    """Zero where an atom does not count, (n_atoms, …)."""
+    if graph.counted is None:
+        return by_atom
+    return by_atom * graph.counted.view(-1, *[1] * (by_atom.dim() - 1))

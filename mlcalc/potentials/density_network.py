@@ -22,12 +22,33 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import one_hot, silu
 
 from mlcalc.potentials.radial import RadialBasis
+
+
+@dataclass(frozen=True)
+class DensityPlaces:
+    """Which edges are within the cutoff, and where they stand when an atom's edges are put side by side.
+
+    Attributes
+    ----------
+    near : (n_near,), int64, the edges within the cutoff
+    neighbour : (n_near,), int64
+    place : (n_near,), int64, centre · n_slots + rank among the centre's edges
+    slots : (n_slots,), int64, 0, 1, …; as many as the atom with the most edges needs
+    atoms : for each species its atoms, int64
+    """
+
+    near: Tensor
+    neighbour: Tensor
+    place: Tensor
+    slots: Tensor
+    atoms: tuple[Tensor, ...]
 
 
 class DensityNetwork(nn.Module):
@@ -69,58 +90,72 @@ class DensityNetwork(nn.Module):
         self.register_buffer("shift", torch.zeros(n_species, n_in))
         self.register_buffer("spread", torch.ones(n_species, n_in))
 
-    def energies_and_gradient(
-        self, vectors: Tensor, centre: Tensor, neighbour: Tensor, species: Tensor, *, attached: bool
-    ) -> tuple[Tensor, Tensor]:
-        """Energies by atom (n_atoms,) and their sum's gradient by the edge vectors (n_edges, 3).
+    def places(self, vectors: Tensor, centre: Tensor, neighbour: Tensor, species: Tensor) -> DensityPlaces:
+        """The places of a list of edges.
 
         Parameters
         ----------
         vectors : (n_edges, 3), Å; edges beyond the cutoff give nothing
         centre, neighbour : (n_edges,), int64, ascending by centre
-        species : (n_atoms,), int64, by place
-        attached : whether energies and gradient can be differentiated
+        species : (n_atoms,), int64, by place in the network's list
         """
         near = torch.nonzero(vectors.detach().square().sum(dim=1) < self.cutoff**2).squeeze(1)
+        centre = centre.index_select(0, near)
+        n_edges = torch.bincount(centre, minlength=len(species))
+        most, first = int(n_edges.max()), n_edges.cumsum(0) - n_edges
+        return DensityPlaces(
+            near=near,
+            neighbour=neighbour.index_select(0, near),
+            place=torch.arange(len(centre), device=centre.device) - first.index_select(0, centre) + centre * most,
+            slots=torch.arange(most, device=centre.device),
+            atoms=tuple(torch.nonzero(species == kind).squeeze(1) for kind in range(self.n_species)),
+        )
+
+    def energies_and_gradient(
+        self, vectors: Tensor, species: Tensor, places: DensityPlaces, *, attached: bool
+    ) -> tuple[Tensor, Tensor]:
+        """Energies by atom (n_atoms,) and their sum's gradient by the edge vectors (n_edges, 3).
+
+        Parameters
+        ----------
+        vectors : (n_edges, 3), Å
+        species : (n_atoms,), int64, by place in the network's list
+        attached : whether energies and gradient can be differentiated
+        """
         with torch.enable_grad():
-            inside = vectors.index_select(0, near)
+            inside = vectors.index_select(0, places.near)
             if not inside.requires_grad:
                 inside.requires_grad_()
-            energies = self(inside, centre.index_select(0, near), neighbour.index_select(0, near), species)
+            energies = self(inside, species, places)
             (slope,) = torch.autograd.grad(energies.sum(), inside, create_graph=attached)
-            gradient = torch.zeros_like(vectors).index_add(0, near, slope)
+            gradient = torch.zeros_like(vectors).index_add(0, places.near, slope)
         return (energies, gradient) if attached else (energies.detach(), gradient.detach())
 
-    def forward(self, vectors: Tensor, centre: Tensor, neighbour: Tensor, species: Tensor) -> Tensor:
-        """Edges within the cutoff (n_edges, 3), Å, and species of the atoms, by place → energies (n_atoms,)."""
-        energies = torch.zeros(len(species), dtype=vectors.dtype, device=vectors.device)
-        for kind, (atoms, x) in enumerate(self.invariants(vectors, centre, neighbour, species)):
+    def forward(self, vectors: Tensor, species: Tensor, places: DensityPlaces) -> Tensor:
+        """Edges within the cutoff (n_near, 3), Å, and species of the atoms, by place → energies (n_atoms,)."""
+        energies = torch.zeros(species.shape[0], dtype=vectors.dtype, device=vectors.device)
+        for kind, (atoms, x) in enumerate(self.invariants(vectors, species, places)):
             x = (x - self.shift[kind]) / self.spread[kind]
             x = self.last[kind](silu(self.second[kind](silu(self.first[kind](x)))))
             energies = energies.index_add(0, atoms, x.squeeze(1))
         return energies
 
-    def invariants(
-        self, vectors: Tensor, centre: Tensor, neighbour: Tensor, species: Tensor
-    ) -> Iterator[tuple[Tensor, Tensor]]:
+    def invariants(self, vectors: Tensor, species: Tensor, places: DensityPlaces) -> Iterator[tuple[Tensor, Tensor]]:
         """For each species, its atoms (n,) and their invariants (n, channels (l_max + 2))."""
         distance = torch.linalg.vector_norm(vectors, dim=1)
         basis, _ = self.radial(distance)
-        kinds = one_hot(species.index_select(0, neighbour), self.n_species).to(basis.dtype)
+        kinds = one_hot(species.index_select(0, places.neighbour), self.n_species).to(basis.dtype)
         basis = (kinds.unsqueeze(2) * basis.unsqueeze(1)).flatten(1)
         # An atom's edges side by side, so that sums over them are products of small matrices: cheaper than adding
         # up the outer products of the edges.
-        n_edges = torch.bincount(centre, minlength=len(species))
-        most, first = int(n_edges.max()), n_edges.cumsum(0) - n_edges
-        place = torch.arange(len(centre), device=centre.device) - first.index_select(0, centre) + centre * most
+        n_atoms, n_slots = species.shape[0], places.slots.shape[0]
 
         def by_atom(values: Tensor) -> Tensor:
-            padded = torch.zeros(len(species) * most, values.shape[1], dtype=values.dtype, device=values.device)
-            return padded.index_copy(0, place, values).view(len(species), most, values.shape[1])
+            padded = torch.zeros(n_atoms * n_slots, values.shape[1], dtype=values.dtype, device=values.device)
+            return padded.index_copy(0, places.place, values).view(n_atoms, n_slots, values.shape[1])
 
         density = by_atom(self._monomials(vectors / distance.unsqueeze(1))).transpose(1, 2) @ by_atom(basis)
-        for kind in range(self.n_species):
-            atoms = torch.nonzero(species == kind).squeeze(1)
+        for kind, atoms in enumerate(places.atoms):
             mixed = density.index_select(0, atoms) @ self.mix[kind]
             power = torch.matmul((mixed.square() * self._counts[:, None]).transpose(1, 2), self._degrees)
             yield atoms, torch.cat([power.flatten(1), mixed[:, 0]], dim=1)

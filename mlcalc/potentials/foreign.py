@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import io
+import os
 import warnings
 from collections.abc import Iterator
 from typing import Any
@@ -34,8 +35,10 @@ def foreign_module(name: str, extra: str) -> Any:
 def undisturbed() -> Iterator[None]:
     """Inside, torch is as after its import; afterwards it is as before, whatever was set inside. Words are dropped.
 
-    Covered are the default dtype and device, determinism, precision of float32 products, grad mode and random numbers.
+    Covered are the default dtype and device, determinism, precision of float32 products, grad mode, random numbers, and
+    the environment's variables (mace-torch makes torch.load read any pickle, for the whole process).
     """
+    environment = dict(os.environ)
     dtype, where, grad = torch.get_default_dtype(), torch.get_default_device(), torch.is_grad_enabled()
     strict = torch.are_deterministic_algorithms_enabled()
     lenient = torch.is_deterministic_algorithms_warn_only_enabled()
@@ -51,6 +54,9 @@ def undisturbed() -> Iterator[None]:
                 torch.set_default_device("cpu")
             yield
         finally:
+            for key in os.environ.keys() - environment.keys():
+                del os.environ[key]
+            os.environ.update(environment)
             torch.set_default_dtype(dtype)
             torch.set_grad_enabled(grad)
             torch.use_deterministic_algorithms(strict, warn_only=lenient)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import abc
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
@@ -14,10 +15,10 @@ from torch import Tensor, nn
 from mlcalc.errors import UsageError
 from mlcalc.evaluation import Wanted
 from mlcalc.potentials.autodiff import AutodiffPotential, Graph, sum_over
-from mlcalc.potentials.density_network import DensityNetwork
+from mlcalc.potentials.density_network import DensityNetwork, DensityPlaces
 from mlcalc.potentials.pair_baseline import PairBaseline
 from mlcalc.potentials.potential import check_elements
-from mlcalc.potentials.three_body_baseline import ThreeBodyBaseline
+from mlcalc.potentials.three_body_baseline import ThreeBodyBaseline, TriplePlaces
 from mlcalc.structure import Structure
 
 #: The forms of Bigi, Langer, Ceriotti (arXiv 2412.11569): conservative, non-conservative, and both heads on one trunk
@@ -26,6 +27,25 @@ FORMS = {
     "NC": Wanted.ENERGY | Wanted.DIRECT,
     "M": Wanted.ENERGY | Wanted.CONSERVATIVE | Wanted.DIRECT | Wanted.VIRIAL,
 }
+
+
+@dataclass(frozen=True)
+class Places:
+    """All that depends on distances but is no arithmetic: which atoms, edges and triples the parts of a network read.
+
+    With these at hand an evaluation is arithmetic on tensors of known sizes, which can be compiled.
+
+    Attributes
+    ----------
+    species : (n_atoms,), int64, by place in the network's list
+    triples, density : of the potentials under both heads; None without them
+    own : what the architecture itself needs; a dataclass of tensors, or None
+    """
+
+    species: Tensor
+    triples: TriplePlaces | None
+    density: DensityPlaces | None
+    own: Any
 
 
 class Network(AutodiffPotential):
@@ -93,32 +113,53 @@ class Network(AutodiffPotential):
         self.density_network = DensityNetwork(len(species), density_cutoff) if density_cutoff else None
 
     @abc.abstractmethod
-    def raw_outputs(self, graph: Graph, species: Tensor, *, energy: bool, direct: bool) -> tuple[Any, Any]:
+    def own_places(self, graph: Graph, distance: Tensor) -> Any:
+        """What `raw_outputs` needs to know about the edges, whose lengths are (n_edges,), Å."""
+
+    @abc.abstractmethod
+    def raw_outputs(self, graph: Graph, places: Places, *, energy: bool, direct: bool) -> tuple[Any, Any]:
         """Energies by atom (n_atoms,) and direct forces (n_atoms, 3), in units of `scale`; None where not asked."""
 
+    def places(self, graph: Graph) -> Places:
+        """The index work of one evaluation."""
+        species, vectors = self.species_index(graph.numbers), graph.vectors.detach()
+        distance = torch.linalg.vector_norm(vectors, dim=1)
+        triples = density = None
+        if self.three_body_baseline.cutoff:
+            ends = torch.stack([species[graph.centre], species[graph.neighbour]])
+            triples = self.three_body_baseline.places(distance, graph.centre, ends)
+        if self.density_network is not None:
+            density = self.density_network.places(vectors, graph.centre, graph.neighbour, species)
+        return Places(species, triples, density, self.own_places(graph, distance))
+
     def energies_and_direct(self, graph: Graph, wanted: Wanted) -> tuple[Tensor | None, Tensor | None]:
-        species = self.species_index(graph.numbers)
+        return self.arithmetic(graph, self.places(graph), wanted)
+
+    def arithmetic(self, graph: Graph, places: Places, wanted: Wanted) -> tuple[Tensor | None, Tensor | None]:
+        """`energies_and_direct` once the index work is done: no size in it depends on a value."""
         energy = bool(wanted & ~Wanted.DIRECT)
-        energies, direct = self.raw_outputs(graph, species, energy=energy, direct=bool(wanted & Wanted.DIRECT))
+        energies, direct = self.raw_outputs(graph, places, energy=energy, direct=bool(wanted & Wanted.DIRECT))
         scale = self.scale.to(self.dtype)
-        shared_energies, shared_force = self._shared(graph, species)
+        shared_energies, shared_force = self._shared(graph, places)
         return (
             None if energies is None else energies * scale + shared_energies,
             None if direct is None else direct * scale + shared_force,
         )
 
-    def _shared(self, graph: Graph, species: Tensor) -> tuple[Tensor, Tensor]:
+    def _shared(self, graph: Graph, places: Places) -> tuple[Tensor, Tensor]:
         """Energies by atom and forces of what stands under both heads."""
+        species = places.species
         ends = torch.stack([species[graph.centre], species[graph.neighbour]])
         # Edges that are no function of anything need one derivative of the energy, and it is known: a tape would find
         # it again at thrice the cost.
         known = graph.vectors.is_leaf
         vectors = graph.vectors.detach() if known else graph.vectors
-        by_edge, gradient = self.baseline(vectors, graph.centre, ends)
+        by_edge, gradient = self.baseline(vectors, ends, places.triples)
         by_atom = torch.zeros(graph.n_atoms, dtype=vectors.dtype, device=vectors.device)
         if self.density_network is not None:
+            assert places.density is not None
             by_atom, slope = self.density_network.energies_and_gradient(
-                vectors, graph.centre, graph.neighbour, species, attached=graph.attached or not known
+                vectors, species, places.density, attached=graph.attached or not known
             )
             scale = self.scale.to(self.dtype)
             by_atom, gradient = scale * by_atom, gradient + scale * slope
@@ -127,20 +168,20 @@ class Network(AutodiffPotential):
             by_edge = by_edge + (gradient * (graph.vectors - vectors)).sum(dim=1)
         return by_atom + sum_over(by_edge, graph.centre, graph.n_atoms), force
 
-    def baseline(self, vectors: Tensor, centre: Tensor, ends: Tensor) -> tuple[Tensor, Tensor]:
+    def baseline(self, vectors: Tensor, ends: Tensor, triples: TriplePlaces | None) -> tuple[Tensor, Tensor]:
         """The pair and the three-body potential, by edge: energy (n_edges,), eV, and its gradient (n_edges, 3), eV/Å.
 
         Parameters
         ----------
         vectors : (n_edges, 3), Å
-        centre : (n_edges,), int64, ascending
         ends : (2, n_edges), int64, species of centre and neighbour, by their place in `species`
+        triples : the places of the three-body potential
         """
         distance = torch.linalg.vector_norm(vectors, dim=1)
         energies, slopes = self.pair_baseline(distance, *ends)
         energies, gradient = 0.5 * energies, (0.5 * slopes / distance).unsqueeze(1) * vectors
-        if self.three_body_baseline.cutoff:
-            more, more_gradient = self.three_body_baseline(vectors, distance, centre, ends)
+        if triples is not None:
+            more, more_gradient = self.three_body_baseline(vectors, distance, triples)
             energies, gradient = energies + more, gradient + more_gradient
         return energies, gradient
 

@@ -27,14 +27,29 @@ a perceptron of both atoms' features, with an envelope, adds
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import silu
 
 from mlcalc.potentials.autodiff import Graph, sum_over
-from mlcalc.potentials.network import Network, perceptron
+from mlcalc.potentials.network import Network, Places, perceptron
 from mlcalc.potentials.radial import RadialBasis
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """The edges that the direct heads read.
+
+    Attributes
+    ----------
+    once : (n_pairs,), int64, those with centre < neighbour
+    short : (n_short,), int64, those below `short_cutoff`; None without that head
+    """
+
+    once: Tensor
+    short: Tensor | None
 
 
 class Filter(nn.Module):
@@ -49,7 +64,8 @@ class Filter(nn.Module):
         self.weight = nn.Parameter(torch.randn(n_filters, n_radial, channels) / n_radial**0.5)
 
     def forward(self, basis: Tensor) -> Tensor:
-        return torch.matmul(basis, self.weight)
+        # matmul would fold the filters into one product when gradients are asked for, and hand on its transpose
+        return torch.bmm(basis.expand(len(self.weight), -1, -1), self.weight)
 
 
 class Message(nn.Module):
@@ -100,12 +116,13 @@ class DirectHead(nn.Module):
         self.point = nn.Linear(n_layers * channels, pair_channels, bias=False)
         self.filter = Filter(4, n_radial, pair_channels)
 
-    def forward(self, scalars: Tensor, vectors: Tensor, basis: Tensor, unit: Tensor, graph: Graph) -> Tensor:
+    def forward(
+        self, scalars: Tensor, vectors: Tensor, basis: Tensor, unit: Tensor, graph: Graph, once: Tensor
+    ) -> Tensor:
         charges, gate = self.read(scalars).chunk(2, dim=1)
         arrows = gate * self.point(vectors)
         # a row of (charge, arrow) in one piece: one gather instead of four
         rows = torch.cat([charges.unsqueeze(0), arrows])
-        once = torch.nonzero(graph.centre < graph.neighbour).squeeze(1)
         i, j = graph.centre.index_select(0, once), graph.neighbour.index_select(0, once)
         rows_i, rows_j = rows.index_select(1, i), rows.index_select(1, j)
         unit, filters = unit.index_select(1, once), self.filter(basis.index_select(0, once))
@@ -130,8 +147,9 @@ class ShortDirectHead(nn.Module):
         nn.init.zeros_(self.give.weight)
         nn.init.zeros_(self.give.bias)
 
-    def forward(self, scalars: Tensor, vectors: Tensor, distance: Tensor, unit: Tensor, graph: Graph) -> Tensor:
-        short = torch.nonzero(distance < self.radial.cutoff).squeeze(1)
+    def forward(
+        self, scalars: Tensor, vectors: Tensor, distance: Tensor, unit: Tensor, graph: Graph, short: Tensor
+    ) -> Tensor:
         i, j = graph.centre.index_select(0, short), graph.neighbour.index_select(0, short)
         basis, cut = self.radial(distance.index_select(0, short))
         unit = unit.index_select(1, short)
@@ -194,13 +212,19 @@ class PaiNN(Network):
                     channels, n_layers, short_cutoff, n_radial, 2 * pair_channels, pair_channels
                 )
 
+    def own_places(self, graph: Graph, distance: Tensor) -> Pairs | None:
+        if self.form == "C":
+            return None
+        short = torch.nonzero(distance < self.short_cutoff).squeeze(1) if self.short_cutoff else None
+        return Pairs(torch.nonzero(graph.centre < graph.neighbour).squeeze(1), short)
+
     def raw_outputs(
-        self, graph: Graph, species: Tensor, *, energy: bool, direct: bool
+        self, graph: Graph, places: Places, *, energy: bool, direct: bool
     ) -> tuple[Tensor | None, Tensor | None]:
         distance = torch.linalg.vector_norm(graph.vectors, dim=1)
         unit = (graph.vectors / distance.unsqueeze(1)).t().unsqueeze(2).contiguous()
         basis, _ = self.radial(distance)
-        scalars, vectors = self.embedding(species), None
+        scalars, vectors = self.embedding(places.species), None
         every_scalars, every_vectors = [], []
         for message, update in zip(self.messages, self.updates, strict=True):
             more_scalars, more_vectors = message(scalars, vectors, basis, unit, graph)
@@ -213,9 +237,9 @@ class PaiNN(Network):
         if direct:
             with torch.set_grad_enabled(graph.attached):
                 features = torch.cat(every_scalars, dim=1), torch.cat(every_vectors, dim=2)
-                force = self.direct_head(*features, basis, unit, graph)
+                force = self.direct_head(*features, basis, unit, graph, places.own.once)
                 if self.short_cutoff:
-                    force = force + self.direct_head_short(*features, distance, unit, graph)
+                    force = force + self.direct_head_short(*features, distance, unit, graph, places.own.short)
         return energies, force
 
 

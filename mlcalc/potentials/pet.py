@@ -28,17 +28,41 @@ import torch
 from torch import Tensor, nn
 
 from mlcalc.potentials.autodiff import Graph, sum_over
-from mlcalc.potentials.network import Network, perceptron
+from mlcalc.potentials.network import Network, Places, perceptron
 from mlcalc.potentials.radial import RadialBasis
 
 
 @dataclass(frozen=True)
-class Slots:
+class TokenPlaces:
     """Where the tokens of one atom sit side by side, padded to the largest number of neighbours.
 
     Attributes
     ----------
     place : (n_atoms + n_edges,), int64, the flat slot of every token; slot 0 of an atom is its own token
+    slots : (n_slots,), int64, 0, 1, …
+    """
+
+    place: Tensor
+    slots: Tensor
+
+    @classmethod
+    def of(cls, graph: Graph) -> TokenPlaces:
+        counts = torch.bincount(graph.centre, minlength=graph.n_atoms)
+        width = 1 + (int(counts.max()) if graph.n_atoms else 0)
+        first = torch.cumsum(counts, 0) - counts
+        rank = torch.arange(len(graph.centre), device=counts.device) - first[graph.centre]
+        atoms = torch.arange(graph.n_atoms, device=counts.device)
+        place = torch.cat([atoms * width, graph.centre * width + 1 + rank])
+        return cls(place, torch.arange(width, device=counts.device))
+
+
+@dataclass(frozen=True)
+class Slots:
+    """The places, and how far each slot is taken.
+
+    Attributes
+    ----------
+    place : see `TokenPlaces`
     presence : (n_atoms, n_slots)
     """
 
@@ -46,16 +70,12 @@ class Slots:
     presence: Tensor
 
     @classmethod
-    def of(cls, graph: Graph, cut: Tensor) -> Slots:
-        counts = torch.bincount(graph.centre, minlength=graph.n_atoms)
-        width = 1 + (int(counts.max()) if graph.n_atoms else 0)
-        first = torch.cumsum(counts, 0) - counts
-        rank = torch.arange(len(graph.centre), device=counts.device) - first[graph.centre]
-        atoms = torch.arange(graph.n_atoms, device=counts.device)
-        place = torch.cat([atoms * width, graph.centre * width + 1 + rank])
-        ones = torch.ones(graph.n_atoms, 1, dtype=cut.dtype, device=cut.device)
-        flat = torch.zeros(graph.n_atoms * width, 1, dtype=cut.dtype, device=cut.device)
-        return cls(place, flat.index_copy(0, place, torch.cat([ones, cut])).view(graph.n_atoms, width))
+    def of(cls, places: TokenPlaces, cut: Tensor, n_atoms: int) -> Slots:
+        width = places.slots.shape[0]
+        ones = torch.ones(n_atoms, 1, dtype=cut.dtype, device=cut.device)
+        flat = torch.zeros(n_atoms * width, 1, dtype=cut.dtype, device=cut.device)
+        present = flat.index_copy(0, places.place, torch.cat([ones, cut])).view(n_atoms, width)
+        return cls(places.place, present)
 
     def spread(self, tokens: Tensor) -> Tensor:
         """(n_tokens, d) → (n_atoms, n_slots, d), zeros in empty slots."""
@@ -166,21 +186,25 @@ class PET(Network):
         if form != "C":
             self.direct_head = DirectHead(width, hidden)
 
+    def own_places(self, graph: Graph, distance: Tensor) -> TokenPlaces:
+        return TokenPlaces.of(graph)
+
     @property
     def direct_depth(self) -> int:
         """No more than the energy's: the last exchange tells either end of an edge what the other knows."""
         return self.interaction_depth
 
     def raw_outputs(
-        self, graph: Graph, species: Tensor, *, energy: bool, direct: bool
+        self, graph: Graph, places: Places, *, energy: bool, direct: bool
     ) -> tuple[Tensor | None, Tensor | None]:
+        species = places.species
         distance = torch.linalg.vector_norm(graph.vectors, dim=1)
         unit = graph.vectors / distance.unsqueeze(1)
         basis, cut = self.radial(distance)
         directed = (unit.unsqueeze(2) * basis.unsqueeze(1)).flatten(1)
         pairs = self.pair_embedding(species[graph.centre] * len(self.species) + species[graph.neighbour])
         edges = self.geometry(torch.cat([basis, directed], dim=1)) + pairs
-        slots = Slots.of(graph, cut)
+        slots = Slots.of(places.own, cut, graph.n_atoms)
         tokens = torch.cat([self.atom_embedding(species), edges])
         for layer in self.layers:
             tokens = layer(tokens, slots, graph)

@@ -103,10 +103,10 @@ class Potential(abc.ABC):
         missing = wanted & ~self.provides
         if missing:
             words = {
-                Wanted.ENERGY: "an energy",
+                Wanted.ENERGY: "energy",
                 Wanted.CONSERVATIVE: "conservative forces",
                 Wanted.DIRECT: "direct forces",
-                Wanted.VIRIAL: "a virial (stress)",
+                Wanted.VIRIAL: "virial (stress)",
             }
             lacks = ", ".join(words[flag] for flag in missing)
             raise UsageError(f"potential {self.name!r} has no {lacks}; choose another potential or other forces")

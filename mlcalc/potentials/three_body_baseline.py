@@ -29,13 +29,30 @@ from mlcalc.potentials.radial import RadialBasis
 
 
 @dataclass(frozen=True)
+class TriplePlaces:
+    """All pairs of edges with one centre.
+
+    Attributes
+    ----------
+    edges : (n_short,), int64, the edges below the cutoff
+    first, second : (n_triples,), int64, places among these
+    kind : (n_triples,), int64, (Z_i n + Z_j) n + Z_k with Z_j ≤ Z_k, places in the list of species
+    """
+
+    edges: Tensor
+    first: Tensor
+    second: Tensor
+    kind: Tensor
+
+
+@dataclass(frozen=True)
 class Triples:
-    """All pairs of edges with one centre, and the functions that a three-body potential multiplies.
+    """The functions that a three-body potential multiplies, for all triples.
 
     Attributes
     ----------
     first, second : (n_triples,), int64, places in the list of edges
-    kind : (n_triples,), int64, (Z_i n + Z_j) n + Z_k with Z_j ≤ Z_k, places in the list of species
+    kind : as in `TriplePlaces`
     radial, radial_slope : (2, n_triples, n_radial), functions of both distances and their derivatives
     angular, angular_slope : (n_triples, n_angular), functions of the cosine and their derivatives
     along : (2, n_triples, 3), unit vectors of both edges
@@ -72,7 +89,23 @@ class ThreeBodyBaseline(nn.Module):
         n_kinds = n_species**3 if cutoff else 0
         self.register_buffer("coefficients", torch.zeros(n_kinds, n_angular, n_radial**2))
 
-    def forward(self, vectors: Tensor, distance: Tensor, centre: Tensor, ends: Tensor) -> tuple[Tensor, Tensor]:
+    def places(self, distance: Tensor, centre: Tensor, ends: Tensor) -> TriplePlaces:
+        """The triples of a list of edges.
+
+        Parameters
+        ----------
+        distance : (n_edges,), Å
+        centre : (n_edges,), int64, ascending
+        ends : (2, n_edges), int64, species of centre and neighbour, by their place in the network's list
+        """
+        edges, first, second = edge_pairs(distance.detach(), centre, self.cutoff)
+        species = ends[1].index_select(0, edges)
+        swapped = species[first] > species[second]
+        first, second = torch.where(swapped, second, first), torch.where(swapped, first, second)
+        centre_and_first = ends[0].index_select(0, edges)[first] * self.n_species + species[first]
+        return TriplePlaces(edges, first, second, centre_and_first * self.n_species + species[second])
+
+    def forward(self, vectors: Tensor, distance: Tensor, places: TriplePlaces) -> tuple[Tensor, Tensor]:
         """Energy of all triples by edge, and its gradient by the edge vectors: (n_edges,), eV, and (n_edges, 3), eV/Å.
 
         A triple's energy is counted with its first edge.
@@ -80,12 +113,10 @@ class ThreeBodyBaseline(nn.Module):
         Parameters
         ----------
         vectors, distance : (n_edges, 3) and (n_edges,), Å
-        centre : (n_edges,), int64, ascending
-        ends : (2, n_edges), int64, species of centre and neighbour, by their place in the network's list
         """
-        t = self.triples(vectors, distance, centre, ends)
+        t = self.triples(vectors, distance, places)
         n_kinds, n_angular, n_products = self.coefficients.shape
-        n_triples = len(t.kind)
+        n_triples = t.kind.shape[0]
         # one product of matrices for all kinds, with the angular functions in the columns of their kind
         columns = (t.kind * n_angular).unsqueeze(1) + torch.arange(n_angular, device=vectors.device)
         table = torch.zeros(2, n_triples, n_kinds * n_angular, dtype=vectors.dtype, device=vectors.device)
@@ -99,16 +130,13 @@ class ThreeBodyBaseline(nn.Module):
             [(mixed * outer(slope_first, e_second)).sum(dim=1), (mixed * outer(e_first, slope_second)).sum(dim=1)]
         )
         pulls = slopes.unsqueeze(2) * t.along + bend.unsqueeze(1) * t.turn
-        gradient = sum_over(pulls.flatten(0, 1), torch.cat([t.first, t.second]), len(distance))
-        return sum_over(energy, t.first, len(distance)), gradient
+        gradient = sum_over(pulls.flatten(0, 1), torch.cat([t.first, t.second]), distance.shape[0])
+        return sum_over(energy, t.first, distance.shape[0]), gradient
 
-    def triples(self, vectors: Tensor, distance: Tensor, centre: Tensor, ends: Tensor) -> Triples:
-        """The triples of `forward` and the functions of each."""
+    def triples(self, vectors: Tensor, distance: Tensor, places: TriplePlaces) -> Triples:
+        """The functions of each triple."""
         assert self.radial is not None
-        edges, first, second = edge_pairs(distance.detach(), centre, self.cutoff)
-        species = ends[1].index_select(0, edges)
-        swapped = species[first] > species[second]
-        first, second = torch.where(swapped, second, first), torch.where(swapped, first, second)
+        edges, first, second = places.edges, places.first, places.second
         r = distance.index_select(0, edges)
         radial, slope = self.radial.with_slopes(r)
         r = r.unsqueeze(1)
@@ -117,13 +145,11 @@ class ThreeBodyBaseline(nn.Module):
         cosine = (along[0] * along[1]).sum(dim=1, keepdim=True)
         across = along.flip(0) - cosine * along
         both = torch.stack([first, second])
-        centre_and_first = ends[0].index_select(0, edges)[first] * self.n_species + species[first]
-        kind = centre_and_first * self.n_species + species[second]
         angular, angular_slope = legendre(cosine.squeeze(1), self.n_angular)
         return Triples(
             first=edges[first],
             second=edges[second],
-            kind=kind,
+            kind=places.kind,
             radial=radial[both],
             radial_slope=slope[both],
             angular=angular,

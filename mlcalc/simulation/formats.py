@@ -27,7 +27,7 @@ def to_atoms(trajectory: Trajectory) -> list[ase.Atoms]:
             positions=trajectory.positions[k],
             momenta=trajectory.momenta[k],
             masses=trajectory.masses,
-            cell=trajectory.cell,
+            cell=trajectory.cell_of(k),
             pbc=trajectory.periodic,
         )
         atoms.info = {
@@ -62,10 +62,9 @@ def _mdtraj(trajectory: Trajectory, path: Path) -> None:
         topology.add_atom(symbol, mdtraj.element.get_by_symbol(symbol), residue)
     cell: dict[str, Any] = {}
     if trajectory.periodic.any():
-        parameters = ase.Atoms(cell=trajectory.cell).cell.cellpar()
-        shape = (trajectory.n_frames, 1)
-        cell["unitcell_lengths"] = np.tile(parameters[:3] / 10, shape)
-        cell["unitcell_angles"] = np.tile(parameters[3:], shape)
+        cells = [ase.cell.Cell(trajectory.cell_of(k)).cellpar() for k in range(trajectory.n_frames)]
+        parameters = np.array(cells).reshape(-1, 6)
+        cell["unitcell_lengths"], cell["unitcell_angles"] = parameters[:, :3] / 10, parameters[:, 3:]
     mdtraj.Trajectory(trajectory.positions / 10, topology, time=trajectory.time_ps, **cell).save(str(path))
 
 

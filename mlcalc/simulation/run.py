@@ -1,12 +1,13 @@
 """One run from start to end: frames and log as they come, guards, and exact continuation after a kill.
 
 The record is a trajectory of our own format, whose last whole frame is all that a continuation needs: positions and
-momenta in full precision, the heat, and the time, which is the number of the next random numbers as well.
+momenta in full precision, the cell and the variables of thermostat and barostat, the heat, and the time, which is the
+number of the next random numbers as well.
 """
 
 from __future__ import annotations
 
-import math
+import json
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -19,6 +20,7 @@ import torch
 
 from mlcalc.engines.native import Exploded, NativeEngine, maxwell_boltzmann
 from mlcalc.errors import RunError, UsageError
+from mlcalc.integrators.ensemble import Ensemble
 from mlcalc.integrators.langevin import Langevin
 from mlcalc.potentials.potential import Potential
 from mlcalc.simulation.guard import EnergyGuard
@@ -40,10 +42,10 @@ class SimulationSettings:
     forces : "mts", "conservative" or "direct"
     timestep_fs : the OUTER step; n_inner : inner steps in it
     stride : outer steps from frame to frame
-    ensemble : "nve" or "langevin"
-    temperature_K : of the momenta at the start and of the bath
-    friction_per_ps : of the bath, 1/ps
-    seed : of the starting momenta and of the bath
+    ensemble : "nve", "langevin" (of `temperature_K`, `friction_per_ps` and `seed`), or any `Ensemble`
+    temperature_K : of the momenta at the start
+    friction_per_ps : 1/ps
+    seed : of the starting momenta
     max_energy_change_meV : per atom; how far the conserved energy may move (see `EnergyGuard`)
     on_drift : what to do then: "stop", "reduce" (halve n_inner and go on; after an explosion too, from the last frame)
         or "continue"
@@ -59,7 +61,7 @@ class SimulationSettings:
     timestep_fs: float = 4.0
     n_inner: int = 8
     stride: int = 1
-    ensemble: str = "nve"
+    ensemble: str | Ensemble = "nve"
     temperature_K: float = 300.0
     friction_per_ps: float = 1.0
     seed: int = 0
@@ -68,8 +70,9 @@ class SimulationSettings:
 
     def __post_init__(self) -> None:
         for name, allowed in (("ensemble", ENSEMBLES), ("on_drift", ON_DRIFT)):
-            if getattr(self, name) not in allowed:
-                raise UsageError(f"{name}: got {getattr(self, name)!r}; choose one of {', '.join(allowed)}")
+            value = getattr(self, name)
+            if not isinstance(value, Ensemble) and value not in allowed:
+                raise UsageError(f"{name}: got {value!r}; choose one of {', '.join(allowed)}")
         if not 1 <= self.stride <= self.steps:
             raise UsageError(
                 f"stride: got {self.stride} of {self.steps} steps; give at least 1 and at most the number of steps"
@@ -78,8 +81,12 @@ class SimulationSettings:
             raise UsageError(f"max_energy_change_meV: got {self.max_energy_change_meV}; give a number above 0")
 
     @property
-    def thermostat(self) -> Langevin | None:
-        return None if self.ensemble == "nve" else Langevin(self.temperature_K, self.friction_per_ps, self.seed)
+    def held(self) -> Ensemble:
+        """The ensemble, whichever way it was given."""
+        if isinstance(self.ensemble, Ensemble):
+            return self.ensemble
+        bath = None if self.ensemble == "nve" else Langevin(self.temperature_K, self.friction_per_ps, self.seed)
+        return Ensemble(bath)
 
 
 @dataclass(frozen=True)
@@ -157,8 +164,7 @@ class _Run:
         self.structure = Structure.from_ase(atoms, device=potential.device, dtype=torch.float64)
         self.n_inner = settings.n_inner
         self.engine = self._engine()
-        bath = settings.thermostat
-        self.guard = EnergyGuard(self.structure.n_atoms, math.inf if bath is None else 1 / bath.friction_per_ps)
+        self.guard = EnergyGuard(self.structure.n_atoms, settings.held.memory_ps)
         self.lines: list[Line] = []  # of the log that a continuation finds
         self.remarks: list[str] = []
         self.last: Frame | None = None  # written, and sane
@@ -173,14 +179,18 @@ class _Run:
             timestep_fs=settings.timestep_fs * self.n_inner / settings.n_inner,
             n_inner=self.n_inner,
             momenta=maxwell_boltzmann(self.structure, settings.temperature_K, settings.seed),
-            thermostat=settings.thermostat,
+            ensemble=settings.held,
         )
 
     def _provenance(self) -> dict[str, Any]:
-        return {**self.engine.provenance(), **asdict(self.settings)}
+        made = {**self.engine.provenance(), **asdict(self.settings)}
+        if isinstance(self.settings.ensemble, Ensemble):
+            made["ensemble"] = self.settings.ensemble.name  # its parts stand under names of their own
+        whole: dict[str, Any] = json.loads(json.dumps(made))  # as a file gives it back
+        return whole
 
     def start(self) -> None:
-        self.writer = TrajectoryWriter(self.path, self.structure, self._provenance())
+        self.writer = TrajectoryWriter(self.path, self.structure, self._provenance(), self.engine.layout)
 
     def go_on(self, record: Trajectory) -> None:
         """Take up the state of the last whole frame; what was written after it goes."""

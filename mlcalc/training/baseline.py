@@ -50,10 +50,9 @@ def _set_units(density_network: DensityNetwork, network: Network, frames: Sequen
     found: list[list[Tensor]] = [[] for _ in network.species]
     for frame in frames:
         vectors = frame.neighbours.vectors(frame.structure)
-        near = torch.linalg.vector_norm(vectors, dim=1) < density_network.cutoff
         species = network.species_index(frame.structure.numbers)
-        centre, neighbour = frame.neighbours.centre[near], frame.neighbours.neighbour[near]
-        invariants = density_network.invariants(vectors[near].to(network.dtype), centre, neighbour, species)
+        places = density_network.places(vectors, frame.neighbours.centre, frame.neighbours.neighbour, species)
+        invariants = density_network.invariants(vectors[places.near].to(network.dtype), species, places)
         for mine, (_, values) in zip(found, invariants, strict=True):
             mine.append(values)
     for kind, values in enumerate(map(torch.cat, found)):
@@ -143,7 +142,8 @@ def _three_body_coefficients(network: Network, frames: Sequence[Frame]) -> Tenso
 
 def _three_body_design(baseline: ThreeBodyBaseline, edges: _Edges) -> Tensor:
     """What each coefficient adds to each force component: (3 n_atoms, number of coefficients)."""
-    t = baseline.triples(edges.unit * edges.distance.unsqueeze(1), edges.distance, edges.centre, edges.ends)
+    places = baseline.places(edges.distance, edges.centre, edges.ends)
+    t = baseline.triples(edges.unit * edges.distance.unsqueeze(1), edges.distance, places)
     (e_first, e_second), (slope_first, slope_second) = t.radial, t.radial_slope
 
     def products(first: Tensor, second: Tensor, angular: Tensor) -> Tensor:
@@ -185,6 +185,8 @@ def _remainder(network: Network, frame: Frame) -> Frame:
     """The frame with the baseline's energy and force taken off its labels."""
     edges = _Edges.of(network, frame)
     vectors = edges.unit * edges.distance.unsqueeze(1)
-    energies, gradient = network.baseline(vectors, edges.centre, edges.ends)
+    three_body = network.three_body_baseline
+    triples = three_body.places(edges.distance, edges.centre, edges.ends) if three_body.cutoff else None
+    energies, gradient = network.baseline(vectors, edges.ends, triples)
     pull = sum_over(gradient, edges.centre, edges.n_atoms) - sum_over(gradient, edges.neighbour, edges.n_atoms)
     return replace(frame, energy=frame.energy - energies.sum(), force=frame.force - pull)

@@ -123,11 +123,17 @@ def test_respa_of_two_springs_is_exact_in_its_slow_limit() -> None:
         return torch.zeros_like(q)
 
     def both(slow, fast):  # type: ignore[no-untyped-def]
-        return lambda q: respa.Forces(slow(q), fast(q))
+        return lambda phase: respa.Forces(slow(phase.positions), fast(phase.positions))
+
+    def pull(phase: Phase) -> torch.Tensor:
+        return spring(phase.positions)
+
+    def still(phase: Phase) -> torch.Tensor:
+        return none(phase.positions)
 
     q = start.positions
-    slow_only, _ = respa.step(start, both(spring, none)(q), none, both(spring, none), 0.3, 6)
-    fast_only, _ = respa.step(start, both(none, spring)(q), spring, both(none, spring), 0.3, 6)
+    slow_only, _ = respa.step(start, both(spring, none)(start), still, both(spring, none), 0.3, 6)
+    fast_only, _ = respa.step(start, both(none, spring)(start), pull, both(none, spring), 0.3, 6)
     whole, _ = velocity_verlet.step(start, spring(q), spring, 0.3)
     torch.testing.assert_close(slow_only.positions, whole.positions, atol=1e-15, rtol=0)
     phase, force = start, spring(q)

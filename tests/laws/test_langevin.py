@@ -9,6 +9,7 @@ import torch
 from mlcalc import units
 from mlcalc.engines.native import NativeEngine, maxwell_boltzmann
 from mlcalc.errors import UsageError
+from mlcalc.integrators.ensemble import Ensemble
 from mlcalc.integrators.langevin import Langevin
 from mlcalc.potentials.harmonic import Harmonic
 from mlcalc.potentials.two_potentials import TwoPotentials
@@ -49,7 +50,7 @@ def engine(potential: Harmonic | TwoPotentials, n_atoms: int, timestep_fs: float
         timestep_fs=timestep_fs,
         n_inner=n_inner,
         momenta=maxwell_boltzmann(structure, 300.0, seed=2),
-        thermostat=Langevin(300.0, friction_per_ps=20.0, seed=4),
+        ensemble=Ensemble(Langevin(300.0, friction_per_ps=20.0, seed=4)),
     )
 
 
@@ -104,8 +105,9 @@ def test_the_ledger_closes(n_inner: int, order: float) -> None:
 
 def test_a_cold_bath_takes_all_heat() -> None:
     structure = wells(20)
-    run = NativeEngine(well(20, 2.0), structure, forces="conservative", timestep_fs=2.0,
-                       momenta=maxwell_boltzmann(structure, 300.0, seed=2), thermostat=Langevin(0.0, 50.0))  # fmt: skip
+    momenta = maxwell_boltzmann(structure, 300.0, seed=2)
+    run = NativeEngine(well(20, 2.0), structure, forces="conservative", timestep_fs=2.0, momenta=momenta,
+                       ensemble=Ensemble(Langevin(0.0, 50.0)))  # fmt: skip
     record = run.run(1000)
     assert record.kinetic_energy[-1] < 1e-9
     assert record.heat[-1] == pytest.approx(-(record.potential_energy[0] + record.kinetic_energy[0]), rel=1e-2)

@@ -81,6 +81,16 @@ def test_load_by_specification() -> None:
     assert potential.fingerprint != other.fingerprint
 
 
+def test_a_factory_may_belong_to_a_class(monkeypatch, tmp_path) -> None:
+    """As with FAIRChemCalculator.from_model_checkpoint."""
+    lines = "from ase.calculators.lj import LennardJones\nclass Maker:\n  make = staticmethod(LennardJones)\n"
+    (tmp_path / "package_with_a_class.py").write_text(lines)
+    monkeypatch.syspath_prepend(tmp_path)
+    assert mlcalc.load("ase:package_with_a_class:Maker.make?epsilon=0.4").calculator.parameters["epsilon"] == 0.4
+    with pytest.raises(UsageError, match=r"package_with_a_class has no Maker\.bake; check the name"):
+        mlcalc.load("ase:package_with_a_class:Maker.bake")
+
+
 @pytest.mark.parametrize(
     ("text", "word"),
     [

@@ -30,6 +30,13 @@ def random_baseline(cutoff: float = 2.6) -> ThreeBodyBaseline:
     return baseline
 
 
+def evaluated(
+    baseline: ThreeBodyBaseline, vectors: torch.Tensor, centre: torch.Tensor, ends: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    distance = vectors.norm(dim=1)
+    return baseline(vectors, distance, baseline.places(distance, centre, ends))
+
+
 def edges_of(structure: Structure, cutoff: float) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
     neighbours = neighbour_list(structure, cutoff)
     species = (structure.numbers == 8).long()
@@ -41,7 +48,7 @@ def test_energy_is_the_sum_over_triples(water: Structure) -> None:
     """Reference: three loops over atoms, neighbours and coefficients, Legendre polynomials from numpy."""
     baseline = random_baseline()
     vectors, centre, _, ends = edges_of(water, 3.0)
-    energies, _ = baseline(vectors, vectors.norm(dim=1), centre, ends)
+    energies, _ = evaluated(baseline, vectors, centre, ends)
     radial = RadialBasis(5, 2.6).double()
     expected = 0.0
     for atom in range(water.n_atoms):
@@ -61,7 +68,7 @@ def test_gradient_is_the_derivative_of_the_energy(water: Structure) -> None:
     """Reference: automatic differentiation."""
     vectors, centre, _, ends = edges_of(water, 3.0)
     vectors.requires_grad_()
-    energies, gradient = random_baseline()(vectors, vectors.norm(dim=1), centre, ends)
+    energies, gradient = evaluated(random_baseline(), vectors, centre, ends)
     (expected,) = torch.autograd.grad(energies.sum(), vectors)
     assert float(expected.abs().max()) > 0.1
     torch.testing.assert_close(gradient, expected, rtol=1e-10, atol=1e-10)
@@ -71,9 +78,9 @@ def test_order_of_edges_does_not_matter(water: Structure) -> None:
     vectors, centre, _, ends = edges_of(water, 3.0)
     shuffled = torch.argsort(centre + 0.9 * torch.rand(len(centre), generator=torch.Generator().manual_seed(0)))
     baseline = random_baseline()
-    energies, gradient = baseline(vectors, vectors.norm(dim=1), centre, ends)
+    energies, gradient = evaluated(baseline, vectors, centre, ends)
     v = vectors[shuffled]
-    other_energies, other_gradient = baseline(v, v.norm(dim=1), centre[shuffled], ends[:, shuffled])
+    other_energies, other_gradient = evaluated(baseline, v, centre[shuffled], ends[:, shuffled])
     torch.testing.assert_close(other_gradient, gradient[shuffled], rtol=1e-10, atol=1e-12)
     assert float(other_energies.sum()) == pytest.approx(float(energies.sum()), rel=1e-12)
 
@@ -84,7 +91,7 @@ def test_third_atom_leaves_smoothly() -> None:
     baseline, sizes = random_baseline(), []
     for r in (2.0, 2.6 - 1e-2, 2.6 - 1e-3, 2.6, 3.0):
         vectors = torch.tensor([[0.96, 0.0, 0.0], [0.0, r, 0.0]], dtype=torch.float64)
-        energies, gradient = baseline(vectors, vectors.norm(dim=1), centre, ends)
+        energies, gradient = evaluated(baseline, vectors, centre, ends)
         sizes.append(float(energies.abs().sum() + gradient.abs().sum()))
     assert sizes[0] > 0.1 and sizes[1] < 1e-3 * sizes[0] and sizes[2] < 1e-2 * sizes[1]
     assert sizes[3] == sizes[4] == 0
@@ -110,9 +117,8 @@ def test_edge_pairs_by_hand() -> None:
 
 def test_no_edges_no_energy() -> None:
     nothing = torch.zeros(0, dtype=torch.int64)
-    energies, gradient = random_baseline()(
-        torch.zeros(0, 3, dtype=torch.float64), torch.zeros(0, dtype=torch.float64), nothing, torch.zeros(2, 0).long()
-    )
+    vectors, ends = torch.zeros(0, 3, dtype=torch.float64), torch.zeros(2, 0).long()
+    energies, gradient = evaluated(random_baseline(), vectors, nothing, ends)
     assert energies.shape == (0,) and gradient.shape == (0, 3)
 
 

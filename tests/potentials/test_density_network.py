@@ -39,7 +39,7 @@ def test_energy_is_that_of_sums_over_triples(water: Structure) -> None:
     network = random_density_network()
     vectors, centre, neighbour = edges_of(water)
     species = (water.numbers == 8).long()
-    energies = network(vectors, centre, neighbour, species)
+    energies = network(vectors, species, network.places(vectors, centre, neighbour, species))
     radial = RadialBasis(4, 3.2).double()
     for atom in range(water.n_atoms):
         mine = torch.nonzero(centre == atom).squeeze(1)
@@ -61,7 +61,8 @@ def test_gradient_is_the_derivative_of_the_energy_and_has_one_itself(water: Stru
     species = (water.numbers == 8).long()
 
     def both(v: torch.Tensor, *, attached: bool) -> tuple[torch.Tensor, torch.Tensor]:
-        energies, gradient = network.energies_and_gradient(v, centre, neighbour, species, attached=attached)
+        places = network.places(v, centre, neighbour, species)
+        energies, gradient = network.energies_and_gradient(v, species, places, attached=attached)
         return energies.sum(), gradient
 
     torch.manual_seed(3)
@@ -111,10 +112,12 @@ def test_atoms_leave_smoothly_and_alone_they_have_no_gradient() -> None:
     sizes = []
     for r in (2.0, 3.2 - 1e-2, 3.2 - 1e-3, 3.2, 3.5):
         vectors = torch.tensor([[0.96, 0.0, 0.0], [0.0, r, 0.0]], dtype=torch.float64)
-        _, gradient = network.energies_and_gradient(vectors, centre, neighbour, species, attached=False)
+        places = network.places(vectors, centre, neighbour, species)
+        _, gradient = network.energies_and_gradient(vectors, species, places, attached=False)
         sizes.append(float(gradient[1].abs().sum()))
     assert sizes[0] > 1e-3 and sizes[1] < 1e-3 * sizes[0] and sizes[2] < 1e-2 * sizes[1]
     assert sizes[3] == sizes[4] == 0
     nothing = torch.zeros(0, dtype=torch.int64)
-    energies, gradient = network.energies_and_gradient(vectors[:0], nothing, nothing, species, attached=False)
+    places = network.places(vectors[:0], nothing, nothing, species)
+    energies, gradient = network.energies_and_gradient(vectors[:0], species, places, attached=False)
     assert float(energies[1]) == float(energies[2]) and gradient.shape == (0, 3)

@@ -19,6 +19,11 @@ from ase.build import bulk
 
 from mlcalc import units
 from mlcalc.errors import RunError, UsageError
+from mlcalc.integrators.barostat import Barostat
+from mlcalc.integrators.bussi import Bussi
+from mlcalc.integrators.ensemble import Ensemble
+from mlcalc.integrators.gle import GLE
+from mlcalc.integrators.nose_hoover import NoseHoover
 from mlcalc.potentials.harmonic import Harmonic
 from mlcalc.potentials.lennard_jones import LennardJones
 from mlcalc.potentials.two_potentials import TwoPotentials
@@ -42,12 +47,23 @@ def two_potentials() -> TwoPotentials:
 SETTINGS = SimulationSettings(steps=24, timestep_fs=8.0, n_inner=4, stride=2, temperature_K=60.0, seed=3)
 
 
-@pytest.mark.parametrize("ensemble", ["nve", "langevin"])
+ENSEMBLES = {
+    "nve": "nve",
+    "langevin": "langevin",
+    "bussi": Ensemble(Bussi(60.0, 0.1, seed=3)),
+    "nose-hoover": Ensemble(NoseHoover(60.0, 0.1)),
+    "gle": Ensemble(GLE(60.0, ((5.0, 2.0), (-2.0, 4.0)), seed=3)),
+    "npt": Ensemble(NoseHoover(60.0, 0.1), Barostat(0.01, 0.5)),
+    "npt, full": Ensemble(GLE(60.0, ((5.0, 2.0), (-2.0, 4.0))), Barostat(0.01, 0.5, "full")),
+}
+
+
+@pytest.mark.parametrize("ensemble", ENSEMBLES)
 @pytest.mark.parametrize(("cut", "ahead"), [(0, 3), (1, None), (5, -2), (9, 3)])
 def test_a_run_that_was_cut_goes_on_to_the_same_bits(
     tmp_path: Path, ensemble: str, cut: int, ahead: int | None
 ) -> None:
-    settings = replace(SETTINGS, ensemble=ensemble)
+    settings = replace(SETTINGS, ensemble=ENSEMBLES[ensemble])
     simulate(two_potentials(), argon(), settings, tmp_path / "whole.trajectory")
     whole = (tmp_path / "whole.trajectory").read_bytes()
     head = whole.index(b"\n") + 1
@@ -102,6 +118,26 @@ def test_a_run_can_be_made_longer_and_nothing_else(tmp_path: Path) -> None:
         simulate(other, argon(), SETTINGS, path, restart=True)
     with pytest.raises(UsageError, match="exists"):
         simulate(two_potentials(), argon(), SETTINGS, path)
+
+
+def test_a_run_is_not_continued_in_another_ensemble(tmp_path: Path) -> None:
+    path = tmp_path / "a.trajectory"
+    simulate(two_potentials(), argon(), replace(SETTINGS, ensemble=ENSEMBLES["npt"]), path)
+    for other in ("nve", "bussi", "nose-hoover", "npt, full"):
+        with pytest.raises(UsageError, match=r"restart: .* was made with"):
+            simulate(two_potentials(), argon(), replace(SETTINGS, ensemble=ENSEMBLES[other]), path, restart=True)
+
+
+def test_a_cell_that_moves_is_exported_frame_by_frame(tmp_path: Path) -> None:
+    simulate(two_potentials(), argon(), replace(SETTINGS, ensemble=ENSEMBLES["npt, full"]), tmp_path / "a.trajectory")
+    record = read_trajectory(tmp_path / "a.trajectory")
+    assert record.cells is not None and np.abs(record.cells[-1] - record.cell).max() > 0.01
+    for ending in (".xyz", ".traj", ".h5"):
+        export(record, tmp_path / f"a{ending}")
+    for ending in (".xyz", ".traj"):
+        np.testing.assert_allclose(ase.io.read(tmp_path / f"a{ending}", -1).cell, record.cells[-1], atol=1e-7)
+    lengths = np.linalg.norm(record.cells, axis=2) / 10
+    np.testing.assert_allclose(mdtraj.load(tmp_path / "a.h5").unitcell_lengths, lengths, rtol=1e-6)
 
 
 def heating() -> tuple[Harmonic, ase.Atoms, SimulationSettings]:

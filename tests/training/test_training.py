@@ -167,10 +167,9 @@ def test_density_network_sees_invariants_of_unit_spread(data: Path) -> None:
     seen: list[Tensor] = []
     for frame in frames:
         vectors = frame.neighbours.vectors(frame.structure)
-        near = vectors.norm(dim=1) < 3.0
         species = (frame.structure.numbers == 18).long()
-        ends = frame.neighbours.centre[near], frame.neighbours.neighbour[near]
-        _, (_, argon) = density.invariants(vectors[near], *ends, species)
+        places = density.places(vectors, frame.neighbours.centre, frame.neighbours.neighbour, species)
+        _, (_, argon) = density.invariants(vectors[places.near], species, places)
         seen.append((argon.detach() - density.shift[1]) / density.spread[1])
     spread = torch.cat(seen).std(dim=0, correction=0)
     assert float(torch.cat(seen).mean(dim=0).abs().max()) < 1e-5

@@ -1,0 +1,173 @@
+"""Making a compiled package (see compiled.py) of one of our networks, by torch's AOTInductor.
+
+The network's arithmetic, derivatives by the edges included, is traced with numbers of atoms, edges, pairs and triples
+as symbols, exported, and compiled to a library for each kind of evaluation: one package serves structures of all sizes.
+"""
+
+from __future__ import annotations
+
+import base64
+import itertools
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import ase
+import numpy as np
+import torch
+from torch import Tensor
+from torch.fx.experimental.proxy_tensor import make_fx
+
+from mlcalc.errors import RunError, UsageError
+from mlcalc.evaluation import Wanted
+from mlcalc.neighbours import neighbour_list
+from mlcalc.potentials.autodiff import Graph
+from mlcalc.potentials.checkpoint import load_checkpoint
+from mlcalc.potentials.compiled import CHECKPOINT, DESCRIPTION, KINDS, Description, tensors_in, with_tensors
+from mlcalc.potentials.foreign import undisturbed
+from mlcalc.potentials.network import Network, Places
+from mlcalc.structure import Structure
+
+
+def export(
+    checkpoint: str | Path,
+    path: str | Path,
+    kinds: Sequence[str] | None = None,
+    *,
+    dtype: torch.dtype | None = None,
+    progress: Callable[[str, int, int], None] = lambda kind, done, total: None,
+) -> tuple[str, ...]:
+    """Compile a checkpoint's network for this processor and write the package.
+
+    Parameters
+    ----------
+    checkpoint : a .safetensors file of ours
+    path : ending in .pt2
+    kinds : keys of KINDS; None for all that the network has
+    dtype : torch.float32 (the default) or torch.float64
+    progress : called with a kind of evaluation, how many are done, how many there are
+
+    Returns
+    -------
+    the kinds that were compiled
+
+    Raises
+    ------
+    UsageError
+        for a path with another ending, an evaluation that the network does not have, or without a C++ compiler.
+    CheckpointError
+        if the checkpoint cannot be read.
+    RunError
+        if torch cannot compile it.
+    """
+    path = Path(path)
+    if path.suffix != ".pt2":
+        raise UsageError(f"output: got {path}; compiled packages end in .pt2")
+    network = load_checkpoint(checkpoint).to(dtype=dtype)
+    available = tuple(kind for kind, computes in KINDS.items() if not computes & ~network.provides)
+    chosen = tuple(kinds or available)
+    for kind in chosen:
+        if kind not in KINDS:
+            raise UsageError(f"wanted: got {kind!r}; choose from {', '.join(KINDS)}")
+        network.check_wanted(KINDS[kind])
+    check_tools()
+    example = _example(network)
+    files: dict[str, Any] = {}
+    for done, kind in enumerate(chosen):
+        progress(kind, done, len(chosen))
+        files[kind] = _compiled(network, kind, *example)
+    progress("", len(chosen), len(chosen))
+    from torch.export.pt2_archive._package import package_pt2
+
+    description = Description.here(network.name, chosen, network.dtype)
+    extra = {
+        DESCRIPTION: description.to_json(),
+        CHECKPOINT: base64.b64encode(Path(checkpoint).read_bytes()).decode(),
+    }
+    package_pt2(str(path), aoti_files=files, extra_files=extra)
+    return chosen
+
+
+def check_tools() -> None:
+    """Refuse to begin without a C++ compiler, or with a torch that cannot write packages.
+
+    Raises
+    ------
+    UsageError
+        with what to do.
+    """
+    try:
+        from torch._inductor.cpp_builder import get_cpp_compiler
+        from torch.export.pt2_archive._package import package_pt2  # noqa: F401
+    except ImportError as error:
+        raise UsageError(f"export: torch {torch.__version__} has no PT2 packages; upgrade to 2.13 or later") from error
+    try:
+        get_cpp_compiler()
+    except Exception as error:  # torch has an error of its own for each system
+        raise UsageError(
+            "export: there is no C++ compiler; install one (g++ on Linux, for instance with apt-get install g++), or "
+            "name it in the environment variable CXX"
+        ) from error
+
+
+def _compiled(network: Network, kind: str, graph: Graph, places: Places) -> Any:
+    """The files of one program."""
+    tensors = tuple(tensors_in((graph, places)))
+    shapes = tuple({0: torch.export.Dim.DYNAMIC} for _ in tensors)
+    try:
+        with undisturbed():
+            program = _program(network, kind, graph, places)
+            traced = make_fx(program, tracing_mode="symbolic", _allow_non_fake_inputs=True)(*tensors)
+            module = torch.export.export(traced, tensors, dynamic_shapes=shapes).module(check_guards=False)
+            # with more threads the loops would add up in changing order, and no run would repeat itself to the bits
+            options = {"aot_inductor.package": True, "cpp.threads": 1}
+            return torch._inductor.aot_compile(module, tensors, options=options)
+    except Exception as error:  # compilers fail in many ways
+        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        raise RunError(
+            f"export: torch {torch.__version__} cannot compile the {kind} evaluation ({reason}); "
+            "run the checkpoint itself, or export with another version of torch"
+        ) from error
+
+
+def _program(network: Network, kind: str, graph: Graph, places: Places) -> Callable[..., tuple[Tensor, ...]]:
+    """What is compiled: the tensors of graph and places → those of `Outputs` that there are."""
+    wanted = KINDS[kind]
+    derivative = bool(wanted & Wanted.CONSERVATIVE)
+
+    def program(*tensors: Tensor) -> tuple[Tensor, ...]:
+        g, p = with_tensors((graph, places), iter(tensors))
+        with torch.set_grad_enabled(derivative):
+            vectors = g.vectors.detach().requires_grad_(derivative)
+            g = replace(g, vectors=vectors, n_atoms=g.numbers.shape[0])
+            energies, direct = network.arithmetic(g, p, wanted)
+            assert energies is not None
+            slope = torch.autograd.grad(energies.sum(), vectors)[0] if derivative else None
+        return tuple(value.detach() for value in (energies, slope, direct) if value is not None)
+
+    return program
+
+
+def _example(network: Network) -> tuple[Graph, Places]:
+    """A cluster to trace with, of whose sizes none are equal by accident: the tracer takes equal sizes for the same."""
+    made = [_cluster(network, seed) for seed in range(8)]
+    sizes = [[size for tensor in tensors_in(one) for size in tensor.shape] for one in made]
+    for mine, one in zip(sizes, made, strict=True):
+        pairs = [pair for pair in itertools.combinations(range(len(mine)), 2) if mine[pair[0]] == mine[pair[1]]]
+        if min(mine) > 1 and all(other[i] == other[j] for other in sizes for i, j in pairs):
+            return one
+    raise RunError(f"export: no example structure was found for {network.name}; please report this checkpoint")
+
+
+def _cluster(network: Network, seed: int) -> tuple[Graph, Places]:
+    """Atoms of all elements, each with neighbours within the shortest of the network's cutoffs."""
+    draw = np.random.default_rng(seed)
+    parameters: Mapping[str, Any] = network.hyperparameters
+    spacing = 0.6 * min(value for name, value in parameters.items() if name.endswith("cutoff") and value)
+    grid = np.stack(np.meshgrid(*map(np.arange, (4, 3, 3 + seed % 3)), indexing="ij"), -1).reshape(-1, 3)
+    symbols = [network.species[k % len(network.species)] for k in draw.permutation(len(grid) + seed)[: len(grid)]]
+    atoms = ase.Atoms(symbols, spacing * (grid + draw.uniform(-0.1, 0.1, grid.shape)))
+    structure = Structure.from_ase(atoms)
+    graph = network.graph(structure, neighbour_list(structure, network.cutoff), attached=False)
+    return graph, network.places(graph)

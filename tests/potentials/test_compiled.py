@@ -1,0 +1,230 @@
+"""Packages of compiled evaluations. One small network is compiled in a session; the reference is the network itself."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import json
+import re
+import zipfile
+from pathlib import Path
+
+import pytest
+import torch
+from small_waters import few_waters
+
+import mlcalc
+from mlcalc import cli
+from mlcalc.engines.ase import MLCalculator
+from mlcalc.engines.native import NativeEngine, maxwell_boltzmann
+from mlcalc.errors import CheckpointError, UsageError
+from mlcalc.evaluation import JOINT, Wanted, required
+from mlcalc.neighbours import neighbour_list
+from mlcalc.potentials import compiling
+from mlcalc.potentials.checkpoint import load_checkpoint, save_checkpoint
+from mlcalc.potentials.compiled import CHECKPOINT, DESCRIPTION, CompiledPotential, Description
+from mlcalc.potentials.painn import PaiNN
+from mlcalc.structure import Structure
+
+
+def _has_compiler() -> bool:
+    with contextlib.suppress(UsageError):
+        compiling.check_tools()
+        return True
+    return False
+
+
+needs_compiler = pytest.mark.skipif(not _has_compiler(), reason="missing: a C++ compiler (apt-get install g++)")
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Untrained and gentle enough to run; without triples, since compiling them takes half a minute more."""
+    torch.manual_seed(0)
+    sizes = dict(channels=8, n_layers=1, n_radial=6, hidden=16, pair_channels=8)
+    network = PaiNN(["H", "O"], 3.0, three_body_cutoff=0.0, density_cutoff=2.8, **sizes)
+    network.scale.fill_(0.01)
+    network.pair_baseline.coefficients.normal_(std=0.01)
+    assert network.density_network is not None
+    for weight in (*network.density_network.last.parameters(), network.direct_head_short.give.weight):
+        torch.nn.init.normal_(weight, std=0.3)
+    path = tmp_path_factory.mktemp("compiled") / "small.safetensors"
+    save_checkpoint(path, network, {"data": "none: random weights"})
+    return path
+
+
+@pytest.fixture(scope="module")
+def package(checkpoint: Path) -> Path:
+    """Joint evaluations in float64: derivatives and both heads; others are left to the network."""
+    path = checkpoint.with_suffix(".pt2")
+    assert compiling.export(checkpoint, path, ["joint"], dtype=torch.float64) == ("joint",)
+    return path
+
+
+@pytest.fixture(scope="module")
+def pair(checkpoint: Path, package: Path) -> tuple[CompiledPotential, PaiNN]:
+    """The package's potential, and the network that it was made of."""
+    compiled, network = mlcalc.load(package), load_checkpoint(checkpoint).to(torch.float64)
+    assert isinstance(compiled, CompiledPotential) and isinstance(network, PaiNN)
+    return compiled, network
+
+
+def assert_same(found: mlcalc.Evaluation, expected: mlcalc.Evaluation) -> None:
+    """All that is there, to 1e-10 of the largest number in it: sums are taken in another order."""
+    for name, value in vars(expected).items():
+        if value is None:
+            assert getattr(found, name) is None
+        else:
+            size = float(value.abs().max())
+            torch.testing.assert_close(getattr(found, name), value, rtol=0, atol=1e-10 * size)
+
+
+@needs_compiler
+@pytest.mark.parametrize("n_molecules", [1, 2, 4, 8])  # two atoms of each element and more run compiled
+@pytest.mark.parametrize("periodic", [True, False])
+def test_all_sizes_agree_with_the_network(pair, make_water, n_molecules, periodic):
+    compiled, network = pair
+    atoms = make_water(n_molecules)
+    atoms.pbc = periodic
+    structure = Structure.from_ase(atoms)
+    neighbours = neighbour_list(structure, network.cutoff, skin=0.4)
+    wanted = JOINT | Wanted.VIRIAL
+    expected = network.evaluate(structure, neighbours, wanted)
+    assert float(required(expected, "conservative_force").abs().max()) > 1e-3
+    assert float((expected.conservative_force - expected.direct_force).abs().max()) > 1e-3
+    assert_same(compiled.evaluate(structure, neighbours, wanted), expected)
+
+
+@needs_compiler
+def test_batches_and_compiled_code_in_fact(pair, monkeypatch):
+    """Three systems at once; and the network is not asked, since it would say the same."""
+    compiled, network = pair
+    structure = Structure.from_ase(few_waters()).replicated(3)
+    neighbours = neighbour_list(structure, network.cutoff)
+    expected = network.evaluate(structure, neighbours, JOINT)
+
+    def refuse(*_: object) -> None:
+        raise AssertionError("evaluated by the network")
+
+    monkeypatch.setattr(compiled.network, "arithmetic", refuse)
+    found, again = (compiled.evaluate(structure, neighbours, JOINT) for _ in range(2))
+    assert_same(found, expected)
+    assert torch.equal(found.conservative_force, again.conservative_force)  # to the bits, for exact restarts
+    with pytest.raises(AssertionError, match="by the network"):
+        compiled.evaluate(structure, neighbours, Wanted.DIRECT)
+
+
+@needs_compiler
+def test_what_was_not_compiled_is_there_all_the_same(pair, make_water):
+    compiled, network = pair
+    structure = Structure.from_ase(make_water(4))
+    neighbours = neighbour_list(structure, network.cutoff)
+    for wanted in (Wanted.DIRECT, Wanted.ENERGY, Wanted.ENERGY | Wanted.CONSERVATIVE, Wanted.VIRIAL):
+        found, expected = (one.evaluate(structure, neighbours, wanted) for one in pair)
+        assert_same(found, expected)
+    moved = structure.at(structure.positions.clone().requires_grad_())
+    assert required(compiled.differentiable(moved, neighbours, Wanted.DIRECT), "direct_force").requires_grad
+    nothing = neighbour_list(structure, 0.1)
+    assert_same(compiled.evaluate(structure, nothing, JOINT), network.evaluate(structure, nothing, JOINT))
+
+
+@needs_compiler
+def test_it_is_the_same_potential(pair, make_water):
+    compiled, network = pair
+    for name in ("name", "cutoff", "provides", "dtype", "device", "fingerprint"):
+        assert getattr(compiled, name) == getattr(network, name)
+    argon = make_water(1)
+    argon.numbers[:] = 18
+    with pytest.raises(UsageError, match="Ar"):
+        compiled.check_species(Structure.from_ase(argon))
+
+
+@needs_compiler
+def test_dynamics_in_the_native_engine_and_in_ase(pair):
+    """Twenty steps of multiple time stepping end where the network's own do; ASE sees the same forces."""
+    structure = Structure.from_ase(few_waters())
+    momenta = maxwell_boltzmann(structure, 300.0, seed=1)
+    ends = []
+    for potential in pair:
+        engine = NativeEngine(potential, structure, timestep_fs=1.0, n_inner=2, momenta=momenta)
+        engine.run(20)
+        ends.append(engine.phase.positions)
+    assert float((ends[0] - structure.positions).abs().max()) > 0.05
+    torch.testing.assert_close(*ends, rtol=0, atol=1e-9)
+    forces = []
+    for potential in pair:
+        atoms = few_waters()
+        atoms.calc = MLCalculator(potential)
+        forces.append(torch.as_tensor(atoms.get_forces()))
+    torch.testing.assert_close(*forces, rtol=0, atol=1e-9)
+
+
+def rewritten(checkpoint: Path, path: Path, **changes: object) -> Path:
+    """A package without code, with another description: to be refused before any code is looked for."""
+    described = json.loads(Description.here("small", ("joint",), torch.float32).to_json()) | changes
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr(f"small/extra/{DESCRIPTION}", json.dumps(described))
+        archive.writestr(f"small/extra/{CHECKPOINT}", base64.b64encode(checkpoint.read_bytes()))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("changes", "options", "says"),
+    [
+        ({"torch_version": "2.1.0"}, {}, "compiled for torch 2.1.0, here is .*export it again"),
+        ({"machine": "abacus"}, {}, "compiled for processor abacus, here is .*export it again"),
+        ({"instructions": ["avx4096"]}, {}, "processor one with avx4096, here is one without; export it again"),
+        ({"format": "mlcalc-compiled-0"}, {}, "format 'mlcalc-compiled-0', .*mlcalc export"),
+        ({}, {"dtype": torch.float64}, "compiled for torch.float32"),
+        ({}, {"device": "meta"}, "device: got meta"),
+        ({}, {"sigma": 1.0}, "takes no parameters"),
+        ({}, {}, "code .* cannot be loaded .*export it again"),
+    ],
+)
+def test_packages_for_others_are_refused(checkpoint, tmp_path, changes, options, says):
+    path = rewritten(checkpoint, tmp_path / "other.pt2", **changes)
+    with pytest.raises(UsageError, match=says) as caught:
+        mlcalc.load(path, **options)
+    assert "\n" not in str(caught.value)
+
+
+def test_files_that_are_no_packages(checkpoint, tmp_path):
+    whole = rewritten(checkpoint, tmp_path / "whole.pt2").read_bytes()
+    foreign = tmp_path / "foreign.pt2"
+    with zipfile.ZipFile(foreign, "w") as archive:
+        archive.writestr("archive/data/weights", "1 2 3")
+    cut, text, changed = (tmp_path / f"{name}.pt2" for name in ("cut", "text", "changed"))
+    cut.write_bytes(whole[: len(whole) // 2])
+    text.write_text("not a zip file")
+    changed.write_bytes(whole.replace(b'"kinds"', b'"kings"'))
+    for path, says in (
+        (cut, "no whole package"),
+        (text, "no whole package"),
+        (changed, "no whole package"),
+        (foreign, "no package that this version reads"),
+        (tmp_path / "absent.pt2", "no file"),
+    ):
+        with pytest.raises(CheckpointError, match=says):
+            mlcalc.load(path)
+
+
+def test_mistakes_of_the_command(checkpoint, tmp_path, capsys, monkeypatch):
+    save_checkpoint(tmp_path / "c.safetensors", PaiNN(["H"], 3.0, "C", channels=8, n_layers=1), {})
+    (tmp_path / "folder.pt2").mkdir()
+    for arguments, says in (
+        ([str(checkpoint), str(tmp_path / "x.zip")], "output: got .*x.zip; compiled packages end in .pt2"),
+        ([str(checkpoint), str(tmp_path / "folder.pt2")], "output: cannot write"),
+        ([str(tmp_path / "none.safetensors"), str(tmp_path / "x.pt2")], "no file"),
+        ([str(tmp_path / "c.safetensors"), str(tmp_path / "x.pt2"), "--wanted", "joint"], "has no direct forces"),
+    ):
+        assert cli.main(["export", *arguments]) == 2
+        assert_one_line(capsys.readouterr().err, says)
+    monkeypatch.setattr("torch._inductor.config.cpp.cxx", ("no-such-compiler",))
+    assert cli.main(["export", str(checkpoint), str(tmp_path / "x.pt2")]) == 2
+    assert_one_line(capsys.readouterr().err, r"there is no C\+\+ compiler; install one")
+    assert not (tmp_path / "x.pt2").exists()
+
+
+def assert_one_line(error: str, says: str) -> None:
+    assert len(error.splitlines()) == 1, error
+    assert re.search(says, error), error
