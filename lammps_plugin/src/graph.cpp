@@ -27,7 +27,8 @@ void invert(const double *m, double *inverse)
 template <class Tag> class Builder {
  public:
   Builder(const Atoms<Tag> &atoms, const Lists *lists, const Box &box, int depth) :
-      atoms(atoms), lists(lists), box(box), alone(depth == 0), depth(std::max(depth, 1)), original(atoms.n_all, -1), hop(atoms.n_all, -1)
+      atoms(atoms), lists(lists), box(box), alone(depth == 0), depth(std::max(depth, 1)), original(atoms.n_all, -1),
+      hop(atoms.n_all, -1)
   {
     invert(box.cell, inverse);
   }

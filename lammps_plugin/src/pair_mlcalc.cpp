@@ -123,7 +123,8 @@ void PairMlcalc::coeff(int narg, char **arg)
         "Mc Lv Ts Og");
     const auto place = std::find(SYMBOLS.begin(), SYMBOLS.end(), elements[map[type]]);
     if (place == SYMBOLS.end())
-      error->all(FLERR, "pair_coeff of mlcalc: got element {}; write chemical symbols such as H, O", elements[map[type]]);
+      error->all(FLERR, "pair_coeff of mlcalc: got element {}; write chemical symbols such as H, O",
+                 elements[map[type]]);
     number_of_type[type] = place - SYMBOLS.begin() + 1;
   }
 }
@@ -252,7 +253,7 @@ void PairMlcalc::compute(int eflag, int vflag)
       add_forces(1, -1);
       break;
   }
-  if (tallied) tally(eflag, vflag);
+  if (tallied) tally();
 }
 
 // r-RESPA calls the inner force n times, then the outer one at the positions of the last of them. So the last inner
@@ -281,21 +282,19 @@ void PairMlcalc::compute_outer(int eflag, int vflag)
   if (!update->setupflag) n_inner = n_since_outer;
   n_since_outer = joint_wanted = 0;
   add_forces(1, -1);
-  tally(eflag, vflag);
+  tally();
 }
 
 int PairMlcalc::wanted_for_tally(int eflag, int vflag)
 {
-  int wanted = eflag ? ENERGY : 0;
-  if (vflag && !(model.provides & VIRIAL) && !told_no_virial) {
-    if (domain->box_change)
-      error->all(FLERR, "pair_style mlcalc: {} has no virial, so the box cannot follow a pressure; keep the box as it is",
-                 model.name);
-    told_no_virial = true;
-    if (comm->me == 0)
-      error->warning(FLERR, "pair_style mlcalc: {} has no virial; pressure and stress lack its part", model.name);
-  }
-  if (vflag) wanted |= VIRIAL & model.provides;
+  const int wanted = eflag ? ENERGY : 0;
+  if (!vflag || model.provides & VIRIAL) return vflag ? wanted | VIRIAL : wanted;
+  if (domain->box_change)
+    error->all(FLERR, "pair_style mlcalc: {} has no virial, so the box cannot follow a pressure; keep the box as it is",
+               model.name);
+  if (comm->me == 0 && !told_no_virial)
+    error->warning(FLERR, "pair_style mlcalc: {} has no virial; pressure and stress lack its part", model.name);
+  told_no_virial = true;
   return wanted;
 }
 
@@ -338,8 +337,9 @@ void PairMlcalc::evaluate(int wanted, bool by_atom)
     for (size_t k = 0; k < graph.atom.size(); k++) {
       const double *x = atom->x[graph.atom[k]];
       for (int d = 0; d < 3; d++) {
-        if (!std::isfinite(x[d])) throw std::runtime_error("the position of an atom is not finite; the run has "
-                                                           "diverged: shorten the timestep or relax the structure first");
+        if (!std::isfinite(x[d]))
+          throw std::runtime_error("the position of an atom is not finite; the run has diverged: shorten the timestep or "
+                                   "relax the structure first");
         positions[3 * k + d] = x[d];
       }
     }
@@ -393,7 +393,7 @@ void PairMlcalc::add_forces(double conservative, double direct)
     }
 }
 
-void PairMlcalc::tally(int eflag, int vflag)
+void PairMlcalc::tally()
 {
   if (graph.n_counted == 0) return;
   constexpr int PLACE[6] = {0, 4, 8, 1, 2, 5}; // xx, yy, zz, xy, xz, yz

@@ -65,7 +65,7 @@ class PairMlcalc : public Pair {
   void check_finite(const std::vector<double> &) const;
   int wanted_for_tally(int eflag, int vflag);
   void add_forces(double conservative, double direct);
-  void tally(int eflag, int vflag);
+  void tally();
   void agree(const std::string &error_here);
 };
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import small_network
-from lammps_runs import launched, set_up
+from lammps_runs import driven, launched, set_up
 from small_waters import gentle_network
 
 from mlcalc.engines.ase import MLCalculator
@@ -50,12 +50,11 @@ fix 1 all nve
 timestep 0.0001
 thermo_style custom step pe pxx pyy pzz pxy pxz pyz
 thermo_modify norm no
-variable n equal count(all)
 dump 1 all custom 1000 {out} id fx fy fz c_e c_s[*]
 dump_modify 1 sort id format float %.15g
 {before}
 run 0
-print "{name} $(pe:%.15g) $(pxx:%.15g) $(pyy:%.15g) $(pzz:%.15g) $(pxy:%.15g) $(pxz:%.15g) $(pyz:%.15g) end"
+print "$(pe:%.15g) $(pxx:%.15g) $(pyy:%.15g) $(pzz:%.15g) $(pxy:%.15g) $(pxz:%.15g) $(pyz:%.15g)" file {out}.totals
 clear
 """
 
@@ -73,20 +72,22 @@ def folder(tmp_path_factory):
 def found(folder):
     """processes → style → (energy and pressures, what was dumped by atom): one start of the program each."""
     start = set_up(long_row(), folder / "data", ("H", "O"))
-    results = {}
+    results: dict[int, dict[str, tuple[np.ndarray, np.ndarray]]] = {}
     for ranks in (1, 2, 4):
+        outs = {name: folder / f"{name}.{ranks}" for name in STYLES}
         text = ""
         for name, (style, before) in STYLES.items():
-            out = folder / f"{name}.{ranks}"
-            style = style.format(folder=folder)
-            text += COMMANDS.format(start=start, style=style, before=before, out=out, name=name)
-        said = launched(text, folder, ranks)
-        results[ranks] = {}
-        for name in STYLES:
-            lines = [line.split()[1:-1] for line in said.splitlines() if line.startswith(f"{name} ") and "end" in line]
-            assert lines, said
-            totals = np.array(lines[0], dtype=float)
-            results[ranks][name] = totals, np.loadtxt(folder / f"{name}.{ranks}", skiprows=9)
+            text += COMMANDS.format(start=start, style=style.format(folder=folder), before=before, out=outs[name])
+        said = ""
+        if ranks == 1:
+            with driven(text):
+                pass
+        else:
+            said = launched(text, folder, ranks)
+        assert all(out.exists() for out in outs.values()), said
+        results[ranks] = {
+            name: (np.loadtxt(f"{out}.totals"), np.loadtxt(out, skiprows=9)) for name, out in outs.items()
+        }
     return results
 
 
@@ -120,18 +121,23 @@ class Moody(Calculator):
 """
 
 
-@pytest.mark.parametrize("ranks", [1, 2])
-def test_an_exception_in_the_model_is_an_error_of_all(ranks, folder):
-    """One process: a calculator that raises. Two: atoms too near, which one process alone finds out."""
+def test_an_exception_in_the_model_is_an_error(tmp_path, monkeypatch):
+    start = set_up(long_row(), tmp_path / "data", ("H", "O"))
+    (tmp_path / "moody.py").write_text(FAILING)
+    monkeypatch.syspath_prepend(tmp_path)
+    told = "its calculator failed .no inspiration today"
+    with (
+        pytest.raises(Exception, match=told),
+        driven(start, "pair_style mlcalc ase:moody:Moody\npair_coeff * * H O\nrun 0"),
+    ):
+        pass
+
+
+def test_an_error_of_one_process_ends_all(folder):
+    """Atoms that are too near, in the part of one of two processes."""
     start = set_up(long_row(), folder / "data", ("H", "O"))
-    (folder / "moody.py").write_text(FAILING)
-    if ranks == 1:
-        text = start + "pair_style mlcalc ase:moody:Moody\npair_coeff * * H O\nrun 0\n"
-        said = launched(text, folder, ranks)
-        assert "pair_style mlcalc: potential 'ase:moody:Moody': its calculator failed (no inspiration today)" in said
-        return
     text = f"processors * 1 1\n{start}pair_style mlcalc {folder}/painn.safetensors\npair_coeff * * H O\n"
-    said = launched(text + "set atom 1 x 1.5 y 1 z 1\nset atom 2 x 1.5 y 1 z 1.05\nrun 0\n", folder, ranks)
+    said = launched(text + "set atom 1 x 1.5 y 1 z 1\nset atom 2 x 1.5 y 1 z 1.05\nrun 0\n", folder, 2)
     assert "ERROR: pair_style mlcalc: structure: atoms 0 and 1 are 0.050 Å apart" in said
 
 
