@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from ase.build import bulk
+from divided_systems import sum_of_parts
 from small_waters import few_waters
 
 from mlcalc.diagnostics import jacobian_asymmetry
@@ -166,3 +167,25 @@ def restore(state: tuple[Any, ...]) -> None:
     torch.set_float32_matmul_precision(state[5])
     torch.backends.cudnn.benchmark = state[6]
     os.environ.pop(VARIABLE, None)
+
+
+def check_division(potential: AutodiffPotential) -> None:
+    """Two halves of a chain, each with what lies within `interaction_depth` edges of it, add up to the whole.
+
+    With one edge less they do not: the number is no larger than it must be.
+    """
+    potential = copy.deepcopy(potential).double()
+    reach = potential.interaction_depth * potential.cutoff
+    cells = int(1.6 * reach) + 4  # of 2.6 Å: half of them and what they see is less than all
+    number = potential.numbers[-1]
+    chain = ase.Atoms([number] * 2, [[0, 0, 0], [1.3, 1.1, 0.9]], cell=[2.6, 15, 15], pbc=True) * (cells, 1, 1)
+    chain.rattle(0.1, seed=0)
+    structure = Structure.from_ase(chain)
+    parts = (structure.positions[:, 0] > 1.3 * cells).long()
+    whole = potential.evaluate(structure, neighbour_list(structure, potential.cutoff), EVERYTHING)
+    for depth in (potential.interaction_depth, potential.interaction_depth - 1):
+        found, largest = sum_of_parts(potential, structure, EVERYTHING, parts, depth)
+        assert largest < len(chain)
+        error = float((found.conservative_force - whole.conservative_force).abs().max())
+        largest_force = float(whole.conservative_force.abs().max())
+        assert (error < 1e-9 * largest_force) == (depth == potential.interaction_depth)

@@ -126,6 +126,8 @@ def with_tensors(value: Any, tensors: Iterator[Tensor]) -> Any:
 
 
 def _parts(value: Any) -> dict[str, Any]:
+    if isinstance(value, Structure):  # no network of ours reads it, and sizes of 1 cannot be compiled
+        return {}
     if isinstance(value, tuple):
         return {str(k): part for k, part in enumerate(value)}
     return {field.name: getattr(value, field.name) for field in fields(value)} if is_dataclass(value) else {}
@@ -150,6 +152,17 @@ class CompiledPotential(Potential):
     def __init__(self, network: Network, programs: dict[str, Any]) -> None:
         self.network, self.programs = network, programs
         self.name, self.cutoff, self.provides = network.name, network.cutoff, network.provides
+        self.interaction_depth = network.interaction_depth
+
+    @property
+    def direct_depth(self) -> int:
+        return self.network.direct_depth
+
+    def evaluate_part(
+        self, structure: Structure, neighbours: Neighbours, wanted: Wanted, counted: Tensor
+    ) -> Evaluation:
+        """By the network itself: the compiled derivative is that of all energies."""
+        return self.network.evaluate_part(structure, neighbours, wanted, counted)
 
     def evaluate(self, structure: Structure, neighbours: Neighbours, wanted: Wanted) -> Evaluation:
         self.check_wanted(wanted)

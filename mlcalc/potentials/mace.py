@@ -61,6 +61,7 @@ class MACE(AutodiffPotential):
         self.numbers = tuple(network.atomic_numbers.tolist())
         self.register_buffer("offsets", torch.atleast_2d(isolated)[head].to(self.dtype, copy=True))
         isolated.zero_()
+        self.interaction_depth = int(network.num_interactions)
         self.network = network
         table = torch.full((len(chemical_symbols),), -1, dtype=torch.int64)
         table[list(self.numbers)] = torch.arange(len(self.numbers))

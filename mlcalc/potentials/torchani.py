@@ -49,6 +49,7 @@ class TorchANI(AutodiffPotential):
     """
 
     needs_reverse = True
+    interaction_depth = 2  # 1, where no dispersion term counts the neighbours of neighbours
     network: Any
     offsets: Tensor
     _place: Tensor

@@ -174,3 +174,7 @@ def test_gpu_agrees_with_cpu(double):
     for name, value in vars(foreign.evaluate(double, foreign.salt())).items():
         if value is not None:
             torch.testing.assert_close(getattr(found, name).cpu(), value, rtol=1e-9, atol=1e-9)
+
+
+def test_it_can_be_divided_among_processes(potential):
+    foreign.check_division(potential)

@@ -22,7 +22,7 @@ from mlcalc.evaluation import JOINT, Wanted, required
 from mlcalc.neighbours import neighbour_list
 from mlcalc.potentials import compiling
 from mlcalc.potentials.checkpoint import load_checkpoint, save_checkpoint
-from mlcalc.potentials.compiled import CHECKPOINT, DESCRIPTION, CompiledPotential, Description
+from mlcalc.potentials.compiled import CHECKPOINT, DESCRIPTION, CompiledPotential, Description, tensors_in
 from mlcalc.potentials.painn import PaiNN
 from mlcalc.structure import Structure
 
@@ -112,6 +112,13 @@ def test_batches_and_compiled_code_in_fact(pair, monkeypatch):
     assert torch.equal(found.conservative_force, again.conservative_force)  # to the bits, for exact restarts
     with pytest.raises(AssertionError, match="by the network"):
         compiled.evaluate(structure, neighbours, Wanted.DIRECT)
+
+
+def test_one_system_is_no_reason_to_leave_compiled_code(checkpoint, make_water):
+    """A size of 1 among the inputs sends an evaluation to the network; none comes from there being one cell."""
+    network, structure = load_checkpoint(checkpoint), Structure.from_ase(make_water(4))
+    graph = network.graph(structure, neighbour_list(structure, network.cutoff), attached=False)
+    assert min(len(tensor) for tensor in tensors_in(graph)) > 1
 
 
 @needs_compiler

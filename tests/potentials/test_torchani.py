@@ -155,3 +155,7 @@ def test_a_missing_package(monkeypatch):
     with pytest.raises(UsageError, match=r"pip install 'mlcalc\[torchani\]'") as caught:
         mlcalc.load("torchani:ANI2x")
     assert "\n" not in str(caught.value)
+
+
+def test_it_can_be_divided_among_processes(potential):
+    foreign.check_division(potential)
