@@ -92,7 +92,8 @@ def test_commands_exist(document):
             assert {word for word in words[1:] if "=" not in word} <= targets
         elif program == "mlcalc":
             chosen = parser().parse_args(words[1:])  # exits, and so fails the test, where an option is not there
-            if "--potential" in words and not chosen.potential.endswith(".safetensors") and ":" not in chosen.potential:
+            is_file = "--potential" in words and Path(chosen.potential).suffix in (".safetensors", ".pt2")
+            if "--potential" in words and not is_file and ":" not in chosen.potential:
                 assert chosen.potential in names()
 
 

@@ -313,7 +313,7 @@ def test_bad_models_are_refused(network):
         TorchSimModel(network, "both")
     with pytest.raises(UsageError, match=r"dtype: got torch\.float16"):
         TorchSimModel(network, dtype=torch.float16)
-    with pytest.raises(UsageError, match="no a virial"):
+    with pytest.raises(UsageError, match="no virial"):
         TorchSimModel(mlcalc.load("harmonic"), compute_stress=True)
 
 

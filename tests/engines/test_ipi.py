@@ -256,7 +256,7 @@ def test_ratio_of_steps():
 def test_constant_pressure_needs_a_virial_and_a_cell(tmp_path):
     atoms = argon()
     harmonic = Harmonic(atoms.positions, curl=0.3)
-    with pytest.raises(UsageError, match="no a virial|has no"):
+    with pytest.raises(UsageError, match="has no virial"):
         prepared(tmp_path, harmonic, atoms, ensemble="npt")
     slab = argon()
     slab.pbc = (True, True, False)

