@@ -51,7 +51,7 @@ def test_net_force_is_removed_from_each_system_on_its_own():
     [
         ("C", Wanted.DIRECT, "no direct forces"),
         ("NC", Wanted.CONSERVATIVE, "no conservative forces"),
-        ("NC", JOINT | Wanted.VIRIAL, "no conservative forces, a virial"),
+        ("NC", JOINT | Wanted.VIRIAL, "no conservative forces, virial"),
     ],
 )
 @pytest.mark.parametrize("architecture", ["painn", "pet"])
