@@ -84,7 +84,7 @@ def test_examples_are_numbered_and_listed():
 @pytest.mark.parametrize("document", DOCUMENTS)
 def test_commands_exist(document):
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.M))
-    known = {"git", "cd", "make", "mlcalc", "pip", "i-pi", "i-pi-driver-py", "lmp"}
+    known = {"git", "cd", "make", "mlcalc", "pip", "python", "i-pi", "i-pi-driver-py", "lmp"}
     for words in commands(document):
         program = words[0].removeprefix(".venv/bin/")
         assert program in known, f"{document}: {words}"
