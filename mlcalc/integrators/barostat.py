@@ -5,7 +5,7 @@
 
 Isotropic: v = v̄ 1, and G is a third of its trace times 1. These are the equations of G. J. Martyna, D. J. Tobias,
 M. L. Klein, J. Chem. Phys. 101, 4177 (1994), doi:10.1063/1.467468, with kT instead of the instantaneous kinetic energy
-in the term that makes the measure right, as G. Bussi, T. Zykova-Timofeeva, M. Parrinello, J. Chem. Phys. 130, 074101
+in the term that makes the measure right, as G. Bussi, T. Zykova-Timan, M. Parrinello, J. Chem. Phys. 130, 074101
 (2009), doi:10.1063/1.3073889, have it. The flow leaves dq dp dh V⁻³ alone (isotropic: dq dp dV/V), and the ensemble
 wants dq dp dh V⁻² (dV): hence x = 1. Where the centre of mass is held at rest, the integral over its place lacks a
 factor V, and x = 2. An ideal gas then has V^N exp(−PV/kT) in every case. Noise acts on v by its own friction 1/τ:
