@@ -161,7 +161,7 @@ def table(potential: Potential, atoms: ase.Atoms, rounds: int, inner_steps: int)
         for name, timer in timers.items():
             times[name].append(timer())
     median = {name: float(np.median(values)) for name, values in times.items()}
-    ratio = median["conservative"] / median["direct"]
+    ratio = float(np.median(np.array(times["conservative"]) / np.array(times["direct"])))
     print(f"\n### {len(atoms)} atoms, c = conservative/direct = {ratio:.2f}, medians of {rounds} rounds\n")
     print("| what | ms | over direct | bound 1 + (c−1)/M |")
     print("|---|---|---|---|")
