@@ -3,8 +3,8 @@
 Every round measures everything once; the tables have medians over rounds of what LAMMPS itself reports (its loop, and
 the part of it that it spends in the pair style). It asserts nothing. It needs the plugin: pip install ./lammps_plugin.
 
-`--also NAME` measures another potential in the same rounds, such as a compiled one. `--ranks` compares one process with
-two at 12,000 atoms, which takes minutes.
+`--also NAME` measures another potential in the same rounds; a compiled one (.pt2) without Python as well. `--ranks`
+compares one process with two at 12,000 atoms, which takes minutes.
 """
 
 from __future__ import annotations
@@ -44,6 +44,7 @@ from mlcalc.structure import Structure
 
 _INNER_PS = 0.0005
 _M = 8
+_NATIVE = " backend native"
 #: LAMMPS's picosecond in ASE's unit of time, by its own constant of metal units (src/update.cpp)
 _PICOSECOND = 1.0364269e-4**-0.5
 
@@ -140,8 +141,9 @@ def steps(folder: Path, names: list[str], atoms: ase.Atoms, arguments: argparse.
     rows: dict[str, Any] = {}
     for name in names:
         style = f"{name} device {arguments.device} threads {arguments.threads}"
+        file = name.removesuffix(_NATIVE)
         verlet = f"timestep {_INNER_PS}"
-        provides = mlcalc.load(name).provides
+        provides = mlcalc.load(file).provides
         runs = {
             "direct": (style + " forces direct", verlet, 1),
             "conservative": (style, verlet, 1),
@@ -250,7 +252,8 @@ def main() -> None:
             return
         bridge_alone(folder, arguments.rounds)
         for size in arguments.sizes:
-            steps(folder, ["water", *arguments.also], water(size), arguments)
+            packages = [f"{name}{_NATIVE}" for name in arguments.also if name.endswith(".pt2")]
+            steps(folder, ["water", *arguments.also, *packages], water(size), arguments)
         if arguments.deviation_steps:
             deviation(folder, arguments.deviation_steps)
 
