@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import ctypes
+import functools
 import importlib.metadata
 import re
 import resource
@@ -39,6 +40,7 @@ from mlcalc.engines.ase import MLCalculator
 from mlcalc.evaluation import JOINT, Evaluation, Wanted
 from mlcalc.memory import keep_freed_memory
 from mlcalc.neighbours import Neighbours
+from mlcalc.potentials.compiled import KINDS, CompiledPotential
 from mlcalc.potentials.potential import Potential
 from mlcalc.structure import Structure
 
@@ -135,22 +137,31 @@ def bridge_alone(folder: Path, n_rounds: int) -> None:
             print(f"| {len(atoms)} | {whole:.3f} | {max(0.0, whole - kept):.3f} |", flush=True)
 
 
+def provided(name: str) -> Wanted:
+    """By a potential; without Python, by what was compiled."""
+    potential = mlcalc.load(name.removesuffix(_NATIVE))
+    if not name.endswith(_NATIVE):
+        return potential.provides
+    assert isinstance(potential, CompiledPotential)
+    return functools.reduce(Wanted.__or__, (KINDS[kind] for kind in potential.programs))
+
+
 def steps(folder: Path, names: list[str], atoms: ase.Atoms, arguments: argparse.Namespace) -> None:
     """Direct, conservative and MTS steps in LAMMPS; conservative ones in ASE."""
     respa = f"timestep {_M * _INNER_PS}\nrun_style respa 2 {_M} inner 1 1.0 1.5 outer 2"
     rows: dict[str, Any] = {}
+    needs = {"direct": Wanted.DIRECT, "conservative": Wanted.CONSERVATIVE, f"MTS {_M}": JOINT}
     for name in names:
         style = f"{name} device {arguments.device} threads {arguments.threads}"
-        file = name.removesuffix(_NATIVE)
         verlet = f"timestep {_INNER_PS}"
-        provides = mlcalc.load(file).provides
+        provides = provided(name)
         runs = {
             "direct": (style + " forces direct", verlet, 1),
             "conservative": (style, verlet, 1),
             f"MTS {_M}": (style, respa, _M),
         }
         for kind, (words, commands, n_inner) in runs.items():
-            if provides & (Wanted.CONSERVATIVE if kind == "conservative" else Wanted.DIRECT):
+            if not needs[kind] & ~provides:
                 made = Run(folder, f"{name}{kind}{len(atoms)}", atoms, words, commands)
                 n_steps = max(1, _M // n_inner)
                 rows[f"{name}: {kind}"] = lambda made=made, n=n_steps, inner=n_inner: made.per_step(n) / inner

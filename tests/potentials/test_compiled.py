@@ -233,7 +233,7 @@ def test_lammps_where_no_python_can_be_started(package, pair, tmp_path):
     atoms = few_waters()
     atoms.calc = MLCalculator(pair[1])
     assert f"energy {atoms.get_potential_energy():.9f}" in said[0], said[0]
-    assert "energy" not in said[1].splitlines()[-1]
+    assert "ERROR" in said[1]  # it finds no mlcalc
     alone = set_up(few_waters()[:2], tmp_path / "two", ("H", "O"))
     style = f"pair_style mlcalc {package} backend native\npair_coeff * * H O\nrun 0"
     with (
