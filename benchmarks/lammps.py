@@ -3,14 +3,15 @@
 Every round measures everything once; the tables have medians over rounds of what LAMMPS itself reports (its loop, and
 the part of it that it spends in the pair style). It asserts nothing. It needs the plugin: pip install ./lammps_plugin.
 
-`--also NAME` measures another potential in the same rounds, such as a compiled one. `--ranks` compares one process with
-two at 12,000 atoms, which takes minutes.
+`--also NAME` measures another potential in the same rounds; a compiled one (.pt2) without Python as well. `--ranks`
+compares one process with two at 12,000 atoms, which takes minutes.
 """
 
 from __future__ import annotations
 
 import argparse
 import ctypes
+import functools
 import importlib.metadata
 import re
 import resource
@@ -39,11 +40,13 @@ from mlcalc.engines.ase import MLCalculator
 from mlcalc.evaluation import JOINT, Evaluation, Wanted
 from mlcalc.memory import keep_freed_memory
 from mlcalc.neighbours import Neighbours
+from mlcalc.potentials.compiled import KINDS, CompiledPotential
 from mlcalc.potentials.potential import Potential
 from mlcalc.structure import Structure
 
 _INNER_PS = 0.0005
 _M = 8
+_NATIVE = " backend native"
 #: LAMMPS's picosecond in ASE's unit of time, by its own constant of metal units (src/update.cpp)
 _PICOSECOND = 1.0364269e-4**-0.5
 
@@ -134,21 +137,31 @@ def bridge_alone(folder: Path, n_rounds: int) -> None:
             print(f"| {len(atoms)} | {whole:.3f} | {max(0.0, whole - kept):.3f} |", flush=True)
 
 
+def provided(name: str) -> Wanted:
+    """By a potential; without Python, by what was compiled."""
+    potential = mlcalc.load(name.removesuffix(_NATIVE))
+    if not name.endswith(_NATIVE):
+        return potential.provides
+    assert isinstance(potential, CompiledPotential)
+    return functools.reduce(Wanted.__or__, (KINDS[kind] for kind in potential.programs))
+
+
 def steps(folder: Path, names: list[str], atoms: ase.Atoms, arguments: argparse.Namespace) -> None:
     """Direct, conservative and MTS steps in LAMMPS; conservative ones in ASE."""
     respa = f"timestep {_M * _INNER_PS}\nrun_style respa 2 {_M} inner 1 1.0 1.5 outer 2"
     rows: dict[str, Any] = {}
+    needs = {"direct": Wanted.DIRECT, "conservative": Wanted.CONSERVATIVE, f"MTS {_M}": JOINT}
     for name in names:
         style = f"{name} device {arguments.device} threads {arguments.threads}"
         verlet = f"timestep {_INNER_PS}"
-        provides = mlcalc.load(name).provides
+        provides = provided(name)
         runs = {
             "direct": (style + " forces direct", verlet, 1),
             "conservative": (style, verlet, 1),
             f"MTS {_M}": (style, respa, _M),
         }
         for kind, (words, commands, n_inner) in runs.items():
-            if provides & (Wanted.CONSERVATIVE if kind == "conservative" else Wanted.DIRECT):
+            if not needs[kind] & ~provides:
                 made = Run(folder, f"{name}{kind}{len(atoms)}", atoms, words, commands)
                 n_steps = max(1, _M // n_inner)
                 rows[f"{name}: {kind}"] = lambda made=made, n=n_steps, inner=n_inner: made.per_step(n) / inner
@@ -250,7 +263,8 @@ def main() -> None:
             return
         bridge_alone(folder, arguments.rounds)
         for size in arguments.sizes:
-            steps(folder, ["water", *arguments.also], water(size), arguments)
+            packages = [f"{name}{_NATIVE}" for name in arguments.also if name.endswith(".pt2")]
+            steps(folder, ["water", *arguments.also, *packages], water(size), arguments)
         if arguments.deviation_steps:
             deviation(folder, arguments.deviation_steps)
 

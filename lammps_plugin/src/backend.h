@@ -19,6 +19,7 @@ constexpr int JOINT = ENERGY | CONSERVATIVE | DIRECT;
 // The arguments of pair_style mlcalc.
 struct Settings {
   std::string potential;
+  bool native = false;            // compiled programs without Python
   std::string fast;               // another potential for the inner steps; empty for none
   std::string device = "cpu";
   std::string dtype;              // float32 or float64; empty for the potential's own
@@ -71,7 +72,7 @@ class Backend {
   virtual void evaluate(int wanted, bool by_atom) = 0;
 };
 
-// Loads the back-end with the interpreter it needs.
+// Loads the back-end, with the interpreter it needs.
 std::unique_ptr<Backend> make_backend(const Settings &settings);
 
 } // namespace mlcalc

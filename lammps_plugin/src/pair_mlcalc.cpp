@@ -55,7 +55,7 @@ void PairMlcalc::settings(int narg, char **arg)
 {
   if (narg < 1 || narg % 2 == 0)
     error->all(FLERR, "pair_style mlcalc: write a potential's name or file, then pairs of keyword and value "
-                      "(device, dtype, threads, fast, forces)");
+                      "(device, dtype, threads, fast, forces, backend)");
   asked = mlcalc::Settings();
   asked.potential = arg[0];
   asked.host_threads = comm->nthreads;
@@ -67,6 +67,10 @@ void PairMlcalc::settings(int narg, char **arg)
                update->unit_style);
   const bool real = strcmp(update->unit_style, "real") == 0;
   energy_unit = real ? utils::get_conversion_factor(utils::ENERGY, utils::METAL2REAL) : 1.0;
+
+  if (asked.native && comm->nprocs > 1)
+    error->all(FLERR, "pair_style mlcalc: backend native runs in one process, here are {}; start LAMMPS without mpirun, "
+                      "with threads N, or leave out backend native", comm->nprocs);
 
   std::string problem;
   try {
@@ -90,9 +94,11 @@ void PairMlcalc::keyword(const std::string &word, const std::string &value)
   else if (word == "forces" && value == "direct") forces = Forces::DIRECT;
   else if (word == "forces" && value == "inner") forces = Forces::INNER;
   else if (word == "forces" && value == "outer") forces = Forces::OUTER;
+  else if (word == "backend" && (value == "python" || value == "native")) asked.native = value == "native";
   else
     error->all(FLERR, "pair_style mlcalc: got {} {}; choose from device cpu|cuda|…, dtype float32|float64, threads N "
-                      "(1 or more), fast POTENTIAL, forces conservative|direct|inner|outer", word, value);
+                      "(1 or more), fast POTENTIAL, forces conservative|direct|inner|outer, backend python|native",
+               word, value);
 }
 
 // What no run with this potential could do without.

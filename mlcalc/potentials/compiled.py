@@ -17,19 +17,20 @@ import platform
 import tempfile
 import zipfile
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, fields, is_dataclass, replace
+from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
+from ase.data import atomic_numbers
 from torch import Tensor
 
 from mlcalc.errors import CheckpointError, UsageError
 from mlcalc.evaluation import JOINT, Evaluation, Wanted
 from mlcalc.neighbours import Neighbours
-from mlcalc.potentials.autodiff import Outputs
+from mlcalc.potentials.autodiff import Graph, Outputs
 from mlcalc.potentials.checkpoint import load_checkpoint
-from mlcalc.potentials.network import Network
+from mlcalc.potentials.network import Network, Places
 from mlcalc.potentials.potential import Potential
 from mlcalc.structure import Structure
 
@@ -57,6 +58,7 @@ class Description:
     torch_version : of the process that compiled it
     machine : kind of processor
     instructions : sets of instructions that the code may use, as the operating system calls them
+    inputs : what `inputs_of` says, for the back-end for LAMMPS that has no Python
     """
 
     name: str
@@ -65,13 +67,16 @@ class Description:
     torch_version: str
     machine: str
     instructions: tuple[str, ...]
+    inputs: dict[str, Any] = field(default_factory=dict)
     format: str = FORMAT
 
     @classmethod
-    def here(cls, name: str, kinds: tuple[str, ...], dtype: torch.dtype) -> Description:
+    def here(
+        cls, name: str, kinds: tuple[str, ...], dtype: torch.dtype, inputs: dict[str, Any] | None = None
+    ) -> Description:
         """Of a package made in this process."""
         precision = str(dtype).removeprefix("torch.")
-        return cls(name, kinds, precision, torch.__version__, platform.machine(), instructions())
+        return cls(name, kinds, precision, torch.__version__, platform.machine(), instructions(), inputs or {})
 
     def to_json(self) -> str:
         return json.dumps(asdict(self))
@@ -115,6 +120,33 @@ def tensors_in(value: Any) -> list[Tensor]:
     return [tensor for part in _parts(value).values() for tensor in tensors_in(part)]
 
 
+def tensor_names(value: Any, prefix: str = "") -> list[str]:
+    """What `tensors_in` finds, by the names of fields and places in tuples: "triples.first", "density.atoms.0"."""
+    if isinstance(value, Tensor):
+        return [prefix.removesuffix(".")]
+    return [name for key, part in _parts(value).items() for name in tensor_names(part, f"{prefix}{key}.")]
+
+
+def inputs_of(network: Network, graph: Graph, places: Places) -> dict[str, Any]:
+    """What somebody without the network must know to make a program's tensors and to read its energies.
+
+    Returns
+    -------
+    tensors : their names, in order
+    species, symbols : atomic numbers and their symbols, by place in the network's list
+    energy_offsets : eV, added to the energy of each atom of a species
+    cutoff, three_body_cutoff … : Å, of the edges and of the network's parts; 0 for a part that is not there
+    """
+    cutoffs = {name: value for name, value in network.hyperparameters.items() if name.endswith("cutoff")}
+    return {
+        "tensors": tensor_names(graph) + tensor_names(places),
+        "species": [atomic_numbers[symbol] for symbol in network.species],
+        "symbols": list(network.species),
+        "energy_offsets": network.energy_offsets.tolist(),
+        **cutoffs,
+    }
+
+
 def with_tensors(value: Any, tensors: Iterator[Tensor]) -> Any:
     """The same dataclass with other tensors, in the order of `tensors_in`."""
     if isinstance(value, Tensor):
@@ -130,7 +162,7 @@ def _parts(value: Any) -> dict[str, Any]:
         return {}
     if isinstance(value, tuple):
         return {str(k): part for k, part in enumerate(value)}
-    return {field.name: getattr(value, field.name) for field in fields(value)} if is_dataclass(value) else {}
+    return {one.name: getattr(value, one.name) for one in fields(value)} if is_dataclass(value) else {}
 
 
 def output_names(kind: str) -> tuple[str, ...]:

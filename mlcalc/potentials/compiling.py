@@ -24,7 +24,15 @@ from mlcalc.evaluation import Wanted
 from mlcalc.neighbours import neighbour_list
 from mlcalc.potentials.autodiff import Graph
 from mlcalc.potentials.checkpoint import load_checkpoint
-from mlcalc.potentials.compiled import CHECKPOINT, DESCRIPTION, KINDS, Description, tensors_in, with_tensors
+from mlcalc.potentials.compiled import (
+    CHECKPOINT,
+    DESCRIPTION,
+    KINDS,
+    Description,
+    inputs_of,
+    tensors_in,
+    with_tensors,
+)
 from mlcalc.potentials.foreign import undisturbed
 from mlcalc.potentials.network import Network, Places
 from mlcalc.structure import Structure
@@ -80,7 +88,7 @@ def export(
     progress("", len(chosen), len(chosen))
     from torch.export.pt2_archive._package import package_pt2
 
-    description = Description.here(network.name, chosen, network.dtype)
+    description = Description.here(network.name, chosen, network.dtype, inputs_of(network, *example))
     extra = {
         DESCRIPTION: description.to_json(),
         CHECKPOINT: base64.b64encode(Path(checkpoint).read_bytes()).decode(),

