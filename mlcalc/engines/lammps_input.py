@@ -175,7 +175,7 @@ def _dynamics(atoms: ase.Atoms, settings: LammpsInput, n_inner: int, moving: boo
     damping = f"{1 / settings.friction_per_ps:g}"
     fixes = {
         "nve": "fix motion all nve",
-        "langevin": f"fix motion all nve\nfix bath all langevin {kelvin} {kelvin} {damping} {seed}",
+        "langevin": f"fix motion all nve\nfix bath all langevin {kelvin} {kelvin} {damping} {seed} tally yes",
         "nvt": f"fix motion all nvt temp {bath}",
         "npt": f"fix motion all npt temp {bath} iso {bar} {bar} 1.0",
     }

@@ -66,6 +66,22 @@ def test_every_ensemble_runs(ensemble, here):
     assert (frames[0].numbers == first.numbers).all()
 
 
+def test_heat_of_the_bath_is_booked(here):
+    """With a bath that moves the energy a lot, what LAMMPS calls econserve stays."""
+    ase.io.write("argon.xyz", bulk("Ar", cubic=True) * 2)
+    bath = ("--ensemble", "langevin", "--temperature-K", "40", "--friction-per-ps", "20")
+    options = ("--potential", "lennard_jones", "--structure", "argon.xyz", "--timestep-fs", "1", "--n-inner", "1")
+    assert write(*options, *bath, "--steps", "1") == 0
+    with driven() as lmp:
+        lmp.commands_string((here / "water.in").read_text().replace("run 1", "run 0"))
+        before = [lmp.get_thermo(name) for name in ("etotal", "econserve")]
+        lmp.command("run 200")
+        total, conserved = (
+            lmp.get_thermo(name) - old for name, old in zip(("etotal", "econserve"), before, strict=True)
+        )
+    assert abs(conserved) < 0.02 * abs(total) and abs(total) > 0.01
+
+
 def test_velocities_and_a_sheared_cell_are_kept(here):
     atoms = bulk("Ar")
     atoms = atoms * (2, 2, 2)
