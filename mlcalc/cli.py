@@ -107,6 +107,14 @@ def _add_potential(one: argparse.ArgumentParser) -> None:
     one.add_argument("--threads", type=_INNER, metavar="N", help="CPU threads")
 
 
+def _add_forces(one: argparse.ArgumentParser) -> None:
+    one.add_argument(
+        "--forces", choices=("mts", "conservative", "direct"),
+        help="(default: mts where the potential has both forces, else the one that it has)",
+    )  # fmt: skip
+    one.add_argument("--timestep-fs", type=_TIMESTEP, metavar="DT", help="OUTER step (default: 0.5 × inner steps)")
+
+
 def _add_audit(commands: Any, default: Any) -> None:
     one = _command(commands, "audit", "find out which forces of a potential may be used for what")
     _add_potential(one)
@@ -133,11 +141,7 @@ def _add_audit(commands: Any, default: Any) -> None:
 def _add_run(commands: Any) -> None:
     one = _command(commands, "run", "molecular dynamics, at constant energy, temperature or pressure")
     _add_potential(one)
-    one.add_argument(
-        "--forces", choices=("mts", "conservative", "direct"),
-        help="(default: mts where the potential has both forces, else the one that it has)",
-    )  # fmt: skip
-    one.add_argument("--timestep-fs", type=_TIMESTEP, metavar="DT", help="OUTER step (default: 0.5 × inner steps)")
+    _add_forces(one)
     one.add_argument("--n-inner", type=_INNER, metavar="M", help="inner steps in an outer one (default: 8 with mts)")
     one.add_argument("--steps", type=_COUNT, required=True, metavar="N", help="outer steps, from the very start")
     _add_ensemble(one)
@@ -318,11 +322,7 @@ def _add_ipi(commands: Any) -> None:
 def _add_ipi_input(parts: Any) -> None:
     one = _command(parts, "input", "write a complete i-PI input for a structure and a potential")
     _add_potential(one)
-    one.add_argument(
-        "--forces", choices=("mts", "conservative", "direct"),
-        help="(default: mts where the potential has both forces, else the one that it has)",
-    )  # fmt: skip
-    one.add_argument("--timestep-fs", type=_TIMESTEP, metavar="DT", help="OUTER step (default: 0.5 × inner steps)")
+    _add_forces(one)
     inner = one.add_mutually_exclusive_group()
     inner.add_argument("--n-inner", type=_INNER, metavar="M", help="inner steps in an outer one (default: 8 with mts)")
     inner.add_argument("--inner-timestep-fs", type=_TIMESTEP, metavar="DT", help="the same, by their length")

@@ -67,7 +67,7 @@ def test_every_ensemble_runs(ensemble, here):
 
 
 def test_heat_of_the_bath_is_booked(here):
-    """With a bath that moves the energy a lot, what LAMMPS calls econserve stays."""
+    """With a bath that moves the energy a lot, what LAMMPS calls econserve stays: 1 fs is short for argon."""
     ase.io.write("argon.xyz", bulk("Ar", cubic=True) * 2)
     bath = ("--ensemble", "langevin", "--temperature-K", "40", "--friction-per-ps", "20")
     options = ("--potential", "lennard_jones", "--structure", "argon.xyz", "--timestep-fs", "1", "--n-inner", "1")
