@@ -272,6 +272,17 @@ def test_unwritable_output_is_seen_before_any_computing(here, tmp_path, capsys):
     assert "cannot write" in line
 
 
+@pytest.mark.parametrize(
+    "command", [["run", "--steps", "1"], ["ipi", "input"], ["lammps", "input"], ["export", "water"]], ids=" ".join
+)
+def test_no_folder_is_made_for_a_mistyped_path(tmp_path, capsys, command):
+    """Folders are made where the argument names a folder (audit, train), nowhere else."""
+    path = str(tmp_path / "mistyped" / "file.trajectory")
+    line = fails(capsys, [*command, path] if command[0] == "export" else [*command, "--output", path])
+    assert f"output: cannot write {path}" in line and "there is no folder" in line
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full here")
 def test_full_disk(here, capsys, no_computing):
     no_computing("safe")
@@ -345,6 +356,12 @@ def test_interrupt_is_quiet(monkeypatch, here, capsys):
     monkeypatch.setattr("mlcalc.audit.run.audit", interrupted)
     assert cli.main(["audit", *inputs(here), "--quick", "--output", str(here)]) == 130
     assert "interrupted" in capsys.readouterr().err
+
+
+def test_help_does_not_wait_for_what_commands_need():
+    code = "import sys; from mlcalc.cli import parser; parser().format_help(); print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert not {"torch", "ase", "numpy", "rich"} & set(done.stdout.split())
 
 
 def test_python_dash_m():

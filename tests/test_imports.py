@@ -27,7 +27,6 @@ ORDER = (
     ("audit",),
     ("diagnosis",),
     ("distillation",),
-    ("commands",),
     ("cli",),
     ("__main__",),
 )
@@ -95,7 +94,7 @@ def test_imports_go_one_way(path):
             continue
         there = name.split(".")[1]
         if there not in RANK:  # a public name of the package, whatever it leads to: for the outermost rooms only
-            assert here in ("commands", "cli", "__main__"), f"{here} imports {name}; import from the module that has it"
+            assert here in ("cli", "__main__"), f"{here} imports {name}; import from the module that has it"
         elif there != here:
             assert RANK[there] < RANK[here], f"{here} imports {name}, which comes after it"
             assert there in ONLY.get(here, {there}), f"{here} may import {sorted(ONLY[here])} only, not {name}"
