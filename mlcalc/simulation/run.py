@@ -222,7 +222,15 @@ class _Run:
 
     def _line(self, frame: Frame, n_inner: int) -> Line:
         temperature = self.engine.temperature(frame.kinetic_energy)
-        return Line(frame.time_ps, n_inner, temperature, frame.potential_energy, frame.kinetic_energy, frame.conserved)
+        energies = frame.potential_energy, frame.kinetic_energy, frame.conserved
+        return Line(frame.time_ps, n_inner, temperature, *energies, self._volume(frame))
+
+    def _volume(self, frame: Frame) -> float | None:
+        """Å³, of a cell that is periodic in all directions."""
+        if not self.structure.periodic.all():
+            return None
+        cell = self.structure.cell[0].cpu().numpy() if frame.cell is None else frame.cell
+        return float(abs(np.linalg.det(cell)))
 
     def _check_same(self, record: Trajectory) -> None:
         """Refuse to go on with anything but the same run, which may only become longer."""

@@ -295,5 +295,5 @@ def test_foreign_logs_are_refused(tmp_path: Path) -> None:
     assert read_log(tmp_path / "own.log") == [Line(0.0, 8, 300.0, -1.0, 0.5, -0.5)]
     with (tmp_path / "own.log").open("a") as file:
         file.write("0.1,8,three\n")
-    with pytest.raises(UsageError, match="not 6 numbers"):
+    with pytest.raises(UsageError, match="not 7 numbers"):
         read_log(tmp_path / "own.log")
