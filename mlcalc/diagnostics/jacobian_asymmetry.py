@@ -84,7 +84,7 @@ def ratio(antisymmetric: Array, total: Array) -> tuple[float, float]:
 
 
 def from_products(samples: Products) -> Finding:
-    """λ from random products: ‖A‖² = E|Jv − Jᵀv|²/4 and ‖J‖² = E|Jv|² for v with independent unit-variance entries.
+    """λ from random products: ‖A‖² = E‖Jv − Jᵀv‖²/4 and ‖J‖² = E‖Jv‖² for v with independent unit-variance entries.
 
     Raises
     ------
@@ -100,7 +100,7 @@ def from_products(samples: Products) -> Finding:
 
 
 def from_subspace(samples: Subspace) -> Finding:
-    """λ from J between random directions v of independent signs: ‖A‖² = E (v_jᵀ A v_k)² for j ≠ k, ‖J‖² = E |J v_k|².
+    """λ from J between random directions v of independent signs: ‖A‖² = E (v_jᵀ A v_k)² for j ≠ k, ‖J‖² = E ‖J v_k‖².
 
     n directions make n(n − 1)/2 pairs, each free of the symmetric part of J. (The other estimate that needs no Jᵀv,
     ‖A‖² = (‖J‖² − tr JJ)/2, is a small difference of two noisy numbers: its error grows as 1/λ.)
