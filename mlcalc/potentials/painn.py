@@ -28,12 +28,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import silu
 
 from mlcalc.potentials.autodiff import Graph, sum_over
+from mlcalc.potentials.blocks import by_blocks, in_pieces
 from mlcalc.potentials.network import Network, Places, perceptron
 from mlcalc.potentials.radial import RadialBasis
 
@@ -76,18 +78,22 @@ class Message(nn.Module):
         self.mix = perceptron(channels, channels, 3 * channels)
         self.filter = Filter(3, n_radial, channels)
 
+    def mixed(self, scalars: Tensor) -> Tensor:
+        """φ of each atom, (3, n_atoms, C)."""
+        return self.mix(scalars).unflatten(1, (3, -1)).transpose(0, 1)
+
     def forward(
-        self, scalars: Tensor, vectors: Tensor | None, basis: Tensor, unit: Tensor, graph: Graph
+        self, centre: Tensor, n_atoms: int, basis: Tensor, unit: Tensor, mixed: Tensor, vectors: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
-        mixed = self.mix(scalars).unflatten(1, (3, -1)).transpose(0, 1)
-        gates = mixed.index_select(1, graph.neighbour) * self.filter(basis)
+        """Sums by centre; `mixed` and `vectors` are the neighbours', by edge."""
+        gates = mixed * self.filter(basis)
         to_scalars, to_point, to_carry = gates.unbind(0)
         carried = to_point * unit
         if vectors is not None:
-            carried = torch.addcmul(carried, to_carry, vectors.index_select(1, graph.neighbour))
+            carried = torch.addcmul(carried, to_carry, vectors)
         return (
-            sum_over(to_scalars, graph.centre, graph.n_atoms),
-            torch.stack([sum_over(component, graph.centre, graph.n_atoms) for component in carried]),
+            sum_over(to_scalars, centre, n_atoms),
+            torch.stack([sum_over(component, centre, n_atoms) for component in carried]),
         )
 
 
@@ -123,6 +129,12 @@ class DirectHead(nn.Module):
         arrows = gate * self.point(vectors)
         # a row of (charge, arrow) in one piece: one gather instead of four
         rows = torch.cat([charges.unsqueeze(0), arrows])
+        pair = in_pieces(lambda piece: self.pairs(rows, basis, unit, graph, piece), graph, once)
+        i, j = graph.centre.index_select(0, once), graph.neighbour.index_select(0, once)
+        return sum_over(pair, i, graph.n_atoms) - sum_over(pair, j, graph.n_atoms)
+
+    def pairs(self, rows: Tensor, basis: Tensor, unit: Tensor, graph: Graph, once: Tensor) -> Tensor:
+        """f_ij of the edges `once`, (n_once, 3)."""
         i, j = graph.centre.index_select(0, once), graph.neighbour.index_select(0, once)
         rows_i, rows_j = rows.index_select(1, i), rows.index_select(1, j)
         unit, filters = unit.index_select(1, once), self.filter(basis.index_select(0, once))
@@ -130,8 +142,7 @@ class DirectHead(nn.Module):
         along = torch.addcmul(filters[0] * rows_i[0] * rows_j[0], filters[1], (difference * unit).sum(dim=0))
         along = torch.addcmul(along, filters[2], (rows_i[1:] * rows_j[1:]).sum(dim=0)).sum(dim=1)
         across = (filters[3] * difference).sum(dim=2)
-        pair = (along * unit.squeeze(2) + across).t()
-        return sum_over(pair, i, graph.n_atoms) - sum_over(pair, j, graph.n_atoms)
+        return (along * unit.squeeze(2) + across).t()
 
 
 class ShortDirectHead(nn.Module):
@@ -150,18 +161,25 @@ class ShortDirectHead(nn.Module):
     def forward(
         self, scalars: Tensor, vectors: Tensor, distance: Tensor, unit: Tensor, graph: Graph, short: Tensor
     ) -> Tensor:
+        read, arrows = self.read(scalars), self.point(vectors)
+        pull = in_pieces(lambda piece: self.pulls(read, arrows, distance, unit, graph, piece), graph, short)
+        i, j = graph.centre.index_select(0, short), graph.neighbour.index_select(0, short)
+        return sum_over(pull, i, graph.n_atoms) - sum_over(pull, j, graph.n_atoms)
+
+    def pulls(
+        self, read: Tensor, arrows: Tensor, distance: Tensor, unit: Tensor, graph: Graph, short: Tensor
+    ) -> Tensor:
+        """g_ij of the edges `short`, (n_short, 3)."""
         i, j = graph.centre.index_select(0, short), graph.neighbour.index_select(0, short)
         basis, cut = self.radial(distance.index_select(0, short))
         unit = unit.index_select(1, short)
-        of_centre, of_neighbour = self.read(scalars).chunk(2, dim=1)
-        arrows = self.point(vectors)
+        of_centre, of_neighbour = read.chunk(2, dim=1)
         arrows_j = arrows.index_select(1, j)
         turned = torch.cat([(arrows.index_select(1, i) * unit).sum(dim=0), (arrows_j * unit).sum(dim=0)], dim=1)
         mixed = self.mix(torch.cat([basis, turned], dim=1))
         mixed = silu(mixed + of_centre.index_select(0, i) + of_neighbour.index_select(0, j))
         gates = self.give(mixed) * cut
-        pull = (gates[:, :1] * unit.squeeze(2).t()) + (gates[:, 1:] * arrows_j).sum(dim=2).t()
-        return sum_over(pull, i, graph.n_atoms) - sum_over(pull, j, graph.n_atoms)
+        return (gates[:, :1] * unit.squeeze(2).t()) + (gates[:, 1:] * arrows_j).sum(dim=2).t()
 
 
 class PaiNN(Network):
@@ -179,6 +197,7 @@ class PaiNN(Network):
     """
 
     architecture = "painn"
+    divides = True
 
     def __init__(
         self,
@@ -222,14 +241,15 @@ class PaiNN(Network):
         self, graph: Graph, places: Places, *, energy: bool, direct: bool
     ) -> tuple[Tensor | None, Tensor | None]:
         distance = torch.linalg.vector_norm(graph.vectors, dim=1)
-        unit = (graph.vectors / distance.unsqueeze(1)).t().unsqueeze(2).contiguous()
-        basis, _ = self.radial(distance)
+        unit, basis = by_blocks(self._geometry, graph, edges=(graph.vectors,), to_edges=True)
         scalars, vectors = self.embedding(places.species), None
         every_scalars, every_vectors = [], []
         for message, update in zip(self.messages, self.updates, strict=True):
-            more_scalars, more_vectors = message(scalars, vectors, basis, unit, graph)
-            vectors = more_vectors if vectors is None else vectors + more_vectors
-            scalars, vectors = update(scalars + more_scalars, vectors)
+            known = () if vectors is None else (vectors,)
+            layer = partial(_layer, message, update)
+            scalars, vectors = by_blocks(
+                layer, graph, edges=(basis, unit), neighbours=(message.mixed(scalars), *known), atoms=(scalars, *known)
+            )
             every_scalars.append(scalars)
             every_vectors.append(vectors)
         energies = self.energy_head(scalars).squeeze(1) if energy else None
@@ -241,6 +261,30 @@ class PaiNN(Network):
                 if self.short_cutoff:
                     force = force + self.direct_head_short(*features, distance, unit, graph, places.own.short)
         return energies, force
+
+    def _geometry(self, centre: Tensor, n_atoms: int, vectors: Tensor) -> tuple[Tensor, Tensor]:
+        """Directions (3, n_edges, 1) and radial functions (n_edges, n_radial)."""
+        distance = torch.linalg.vector_norm(vectors, dim=1)
+        return (vectors / distance.unsqueeze(1)).t().unsqueeze(2).contiguous(), self.radial(distance)[0]
+
+
+def _layer(
+    message: Message,
+    update: Update,
+    centre: Tensor,
+    n_atoms: int,
+    basis: Tensor,
+    unit: Tensor,
+    mixed: Tensor,
+    *features: Tensor,
+) -> tuple[Tensor, Tensor]:
+    """One message and update; features: the neighbours' vectors, scalars, vectors; in the first layer scalars alone."""
+    if len(features) == 1:
+        more_scalars, vectors = message(centre, n_atoms, basis, unit, mixed)
+        return update(features[0] + more_scalars, vectors)
+    of_neighbours, scalars, vectors = features
+    more_scalars, more_vectors = message(centre, n_atoms, basis, unit, mixed, of_neighbours)
+    return update(scalars + more_scalars, vectors + more_vectors)
 
 
 POTENTIAL = PaiNN
