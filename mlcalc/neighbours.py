@@ -163,6 +163,7 @@ class NeighbourCache:
         self.skin = skin
         self.n_builds = 0
         self._made_for: Structure | None = None
+        self._cell: tuple[Tensor, int] | None = None
         self._neighbours: Neighbours | None = None
 
     def __call__(self, structure: Structure) -> Neighbours:
@@ -170,6 +171,7 @@ class NeighbourCache:
         if self._neighbours is None or self._stale(structure):
             self._neighbours = neighbour_list(structure, self.cutoff, skin=self.skin)
             self._made_for = structure.at(structure.positions.detach().clone(), structure.cell.detach().clone())
+            self._cell = structure.cell, structure.cell._version
             self.n_builds += 1
         return self._neighbours
 
@@ -179,23 +181,38 @@ class NeighbourCache:
         was, now = ((one.positions.shape, one.cell.shape, one.device) for one in (old, structure))
         if was != now:
             return True
-        carried, limit = self._carried(old, structure)
-        moved = (structure.positions.detach() - carried).square().sum(dim=1)
-        # written so that not-a-number counts as too far, and the rebuild refuses it
-        fresh = (moved <= (limit * limit.abs()).index_select(0, structure.system)).all()
+        if _known_equal(self._cell, old.cell, structure.cell):
+            moves, limit = structure.positions.detach() - old.positions, 0.5 * self.skin
+            fresh = moves.square().sum(dim=1).max() <= limit**2
+        else:
+            moves, limits = self._beside_the_cells(old, structure)
+            fresh = (moves.square().sum(dim=1) <= (limits * limits.abs()).index_select(0, old.system)).all()
+        # both written so that not-a-number counts as too far, and the rebuild refuses it
         for before, here in ((old.periodic, structure.periodic), (old.system, structure.system)):
             if before is not here:
                 fresh = fresh & (before == here).all()
         return not bool(fresh)
 
-    def _carried(self, old: Structure, structure: Structure) -> tuple[Tensor, Tensor]:
-        """Where cells took the atoms, (n_atoms, 3), Å; how far from there those of each system may be, (n_systems,)."""
+    def _beside_the_cells(self, old: Structure, structure: Structure) -> tuple[Tensor, Tensor]:
+        """Moves beyond those of the cells, (n_atoms, 3), Å, and how long they may be in each system, (n_systems,), Å."""
         before, now = old.cell.double(), structure.cell.detach().double()
         same = (before == now).flatten(1).all(dim=1)
         one = torch.eye(3, dtype=before.dtype, device=before.device)
         # a system without a cell has no inverse: should it get a cell, the limit is not a number
         strain = torch.where(same.view(-1, 1, 1), one, torch.linalg.solve_ex(before, now).result)
         shortest = 1 - torch.linalg.matrix_norm(strain - one)
-        limit = 0.5 * torch.where(same, self.skin, shortest * (self.cutoff + self.skin) - self.cutoff)
+        limits = 0.5 * torch.where(same, self.skin, shortest * (self.cutoff + self.skin) - self.cutoff)
         carried = torch.einsum("ax,axy->ay", old.positions.double(), strain.index_select(0, old.system))
-        return carried, limit
+        return structure.positions.detach() - carried, limits
+
+
+def _known_equal(seen: tuple[Tensor, int] | None, before: Tensor, now: Tensor) -> bool:
+    """Whether a cell is as before, as far as that can be told without waiting for a device.
+
+    Parameters
+    ----------
+    seen : the tensor that `before` was copied from, and its version then
+    """
+    if now.device.type == "cpu":
+        return torch.equal(before, now)
+    return seen is not None and seen[0] is now and seen[1] == now._version

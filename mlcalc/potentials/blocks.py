@@ -2,7 +2,7 @@
 
 Edges are sorted by centre: those of a run of atoms stand side by side. What a layer computes along edges is made for one
 such block, summed into its atoms and forgotten; the backward pass makes it again, block by block (T. Chen et al., arXiv
-1604.06174). A block that fits into the processor's cache is also quicker than a whole system that does not.
+1604.06174), or as much of it as the derivative needs.
 
 The rows of atoms or edges stand in the last but one dimension of every tensor here.
 """
@@ -20,9 +20,12 @@ from torch.autograd.function import once_differentiable
 if TYPE_CHECKING:
     from mlcalc.potentials.autodiff import Graph
 
-#: Edges in a block by kind of device, measured with the bundled water: on a CPU what its caches hold, on a GPU what
+Rows = tuple[Tensor, ...]
+Function = Callable[..., Rows]
+Derivative = Callable[..., Rows]
+#: Edges in a block by kind of device. A block costs about 1 ms of calls on a CPU, so that smaller ones are slower: with
 #: keeps it busy
-EDGES_PER_BLOCK = {"cpu": 4096, "cuda": 2**18}
+EDGES_PER_BLOCK = {"cpu": 2**16, "cuda": 2**18}
 _EDGES_OF_AN_ATOM = 8  # an atom without edges is work too: as much as some edges
 
 
@@ -63,30 +66,30 @@ def blocks_of(centre: Tensor, n_atoms: int, edges_per_block: int) -> tuple[Block
 
 
 def by_blocks(
-    function: Callable[..., tuple[Tensor, ...]],
+    function: Function,
     graph: Graph,
-    *,
-    edges: Sequence[Tensor] = (),
+    edges: Sequence[Tensor],
     neighbours: Sequence[Tensor] = (),
-    atoms: Sequence[Tensor] = (),
+    *,
+    derivative: Derivative | None = None,
     to_edges: bool = False,
-) -> tuple[Tensor, ...]:
+) -> Rows:
     """function(centre, n_atoms, *rows), at once or in the graph's blocks, where there are no second derivatives.
 
     Parameters
     ----------
-    function : of the edges' centres, how many atoms these are of, and rows of edges, neighbours, atoms in this order;
-        gives rows of these atoms, and may read nothing else that a derivative is wanted by
+    function : of the edges' centres, how many atoms these are of, and rows of edges and neighbours; gives rows of
+        these atoms, and may read nothing else that a derivative is wanted by
     edges : (…, n_edges, n)
     neighbours : (…, n_atoms, n), handed to the function for the neighbour of each edge, (…, n_edges, n)
-    atoms : (…, n_atoms, n)
+    derivative : of a scalar: (centre, its derivatives by what the function gives, *rows) → those by the rows; where it
+        is not given, the function is called again to be differentiated
     to_edges : the function gives rows of the edges instead
     """
     if graph.blocks is None:
         ends = (rows.index_select(-2, graph.neighbour) for rows in neighbours)
-        return function(graph.centre, graph.n_atoms, *edges, *ends, *atoms)
-    plan = _Plan(function, graph, len(edges), len(neighbours), to_edges)
-    return _Blockwise.apply(plan, *edges, *neighbours, *atoms)
+        return function(graph.centre, graph.n_atoms, *edges, *ends)
+    return _Blockwise.apply(_Plan(function, derivative, graph, len(edges), to_edges), *edges, *neighbours)
 
 
 def in_pieces(function: Callable[[Tensor], Tensor], graph: Graph, edges: Tensor) -> Tensor:
@@ -99,70 +102,59 @@ def in_pieces(function: Callable[[Tensor], Tensor], graph: Graph, edges: Tensor)
 
 @dataclass(frozen=True)
 class _Plan:
-    function: Callable[..., tuple[Tensor, ...]]
+    function: Function
+    derivative: Derivative | None
     graph: Graph
     n_edges: int
-    n_neighbours: int
     to_edges: bool
 
-    @property
-    def blocks(self) -> tuple[Block, ...]:
-        assert self.graph.blocks is not None
-        return self.graph.blocks
+    def centre(self, block: Block) -> Tensor:
+        return block.edges(self.graph.centre) - block.first_atom
 
     def rows(self, block: Block, tensors: Sequence[Tensor]) -> list[Tensor]:
         """What the function sees of a block."""
-        first, last = self.n_edges, self.n_edges + self.n_neighbours
         ends = block.edges(self.graph.neighbour)
-        return [
-            *(block.edges(tensor, -2) for tensor in tensors[:first]),
-            *(tensor.index_select(-2, ends) for tensor in tensors[first:last]),
-            *(block.atoms(tensor, -2) for tensor in tensors[last:]),
-        ]
+        rows = [block.edges(tensor, -2) for tensor in tensors[: self.n_edges]]
+        return rows + [tensor.index_select(-2, ends) for tensor in tensors[self.n_edges :]]
 
-    def call(self, block: Block, rows: Sequence[Tensor]) -> tuple[Tensor, ...]:
-        return self.function(block.edges(self.graph.centre) - block.first_atom, block.n_atoms, *rows)
+    def slopes(self, block: Block, slopes: Sequence[Tensor], rows: list[Tensor]) -> Rows:
+        """Derivatives by a block's rows, from those by what came of all."""
+        slopes = [block.edges(slope, -2) if self.to_edges else block.atoms(slope, -2) for slope in slopes]
+        if self.derivative is not None:
+            return self.derivative(self.centre(block), slopes, *rows)
+        rows = [row.detach().requires_grad_() for row in rows]
+        with torch.enable_grad():
+            found = self.function(self.centre(block), block.n_atoms, *rows)
+        return torch.autograd.grad(found, rows, slopes)
 
-    def results(self, block: Block, rows: Tensor) -> Tensor:
-        """A block's part of what came of all."""
-        return block.edges(rows, -2) if self.to_edges else block.atoms(rows, -2)
-
-    def put(self, block: Block, totals: Sequence[Tensor | None], parts: Sequence[Tensor]) -> None:
+    def put(self, block: Block, totals: Sequence[Tensor], parts: Rows) -> None:
         """Derivatives by a block's rows where the rows came from."""
-        ends, left = block.edges(self.graph.neighbour), iter(parts)
-        for k, total in enumerate(totals):
-            if total is None:
-                continue
+        ends = block.edges(self.graph.neighbour)
+        for k, (total, part) in enumerate(zip(totals, parts, strict=True)):
             if k < self.n_edges:
-                block.edges(total, -2).copy_(next(left))
-            elif k >= self.n_edges + self.n_neighbours:
-                block.atoms(total, -2).copy_(next(left))
-            else:
-                # plane by plane: along an inner dimension a CPU adds several times slower
-                for plane, more in zip(_planes(total), _planes(next(left)), strict=True):
-                    plane.index_add_(0, ends, more)
+                block.edges(total, -2).copy_(part)
+                continue
+            # plane by plane: along an inner dimension a CPU adds several times slower
+            for plane, more in zip(_planes(total), _planes(part), strict=True):
+                plane.index_add_(0, ends, more)
 
 
 class _Blockwise(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, plan: _Plan, *tensors: Tensor) -> tuple[Tensor, ...]:
+    def forward(ctx: Any, plan: _Plan, *tensors: Tensor) -> Rows:
         ctx.plan = plan
         ctx.save_for_backward(*tensors)
-        found = [plan.call(block, plan.rows(block, tensors)) for block in plan.blocks]
+        blocks = plan.graph.blocks or ()
+        found = [plan.function(plan.centre(block), block.n_atoms, *plan.rows(block, tensors)) for block in blocks]
         return tuple(torch.cat(parts, dim=-2) for parts in zip(*found, strict=True))
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *slopes: Tensor) -> tuple[Tensor | None, ...]:
-        plan, tensors, needed = ctx.plan, ctx.saved_tensors, ctx.needs_input_grad[1:]
-        totals = [torch.zeros_like(tensor) if need else None for tensor, need in zip(tensors, needed, strict=True)]
-        for block in plan.blocks:
-            rows = [row.detach() for row in plan.rows(block, tensors)]
-            variables = [row.requires_grad_() for row, need in zip(rows, needed, strict=True) if need]
-            with torch.enable_grad():
-                found = plan.call(block, rows)
-            parts = torch.autograd.grad(found, variables, [plan.results(block, slope) for slope in slopes])
-            plan.put(block, totals, parts)
+        plan, tensors = ctx.plan, ctx.saved_tensors
+        totals = [torch.zeros_like(tensor) for tensor in tensors]
+        for block in plan.graph.blocks:
+            plan.put(block, totals, plan.slopes(block, slopes, plan.rows(block, tensors)))
         return (None, *totals)
 
 

@@ -28,7 +28,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -78,14 +77,17 @@ class Message(nn.Module):
         self.mix = perceptron(channels, channels, 3 * channels)
         self.filter = Filter(3, n_radial, channels)
 
-    def mixed(self, scalars: Tensor) -> Tensor:
-        """φ of each atom, (3, n_atoms, C)."""
-        return self.mix(scalars).unflatten(1, (3, -1)).transpose(0, 1)
-
     def forward(
+        self, scalars: Tensor, vectors: Tensor | None, basis: Tensor, unit: Tensor, graph: Graph
+    ) -> tuple[Tensor, ...]:
+        mixed = self.mix(scalars).unflatten(1, (3, -1)).transpose(0, 1)
+        neighbours = [mixed] if vectors is None else [mixed, vectors]
+        return by_blocks(self.sums, graph, [basis, unit], neighbours, derivative=self.derivative)
+
+    def sums(
         self, centre: Tensor, n_atoms: int, basis: Tensor, unit: Tensor, mixed: Tensor, vectors: Tensor | None = None
-    ) -> tuple[Tensor, Tensor]:
-        """Sums by centre; `mixed` and `vectors` are the neighbours', by edge."""
+    ) -> tuple[Tensor, ...]:
+        """By centre, of edges with features of their neighbours."""
         gates = mixed * self.filter(basis)
         to_scalars, to_point, to_carry = gates.unbind(0)
         carried = to_point * unit
@@ -95,6 +97,29 @@ class Message(nn.Module):
             sum_over(to_scalars, centre, n_atoms),
             torch.stack([sum_over(component, centre, n_atoms) for component in carried]),
         )
+
+    def derivative(
+        self,
+        centre: Tensor,
+        slopes: Sequence[Tensor],
+        basis: Tensor,
+        unit: Tensor,
+        mixed: Tensor,
+        vectors: Tensor | None = None,
+    ) -> tuple[Tensor, ...]:
+        """Of a scalar by the arguments of `sums`, given those by the sums; without making these once more."""
+        by_scalars, by_carried = slopes[0].index_select(0, centre), slopes[1].index_select(1, centre)
+        filters = self.filter(basis)
+        by_unit = (by_carried * (mixed[1] * filters[1])).sum(dim=2, keepdim=True)
+        by_point = (by_carried * unit).sum(dim=0)
+        if vectors is None:
+            by_gates = torch.stack([by_scalars, by_point, torch.zeros_like(by_point)])
+            by_vectors: tuple[Tensor, ...] = ()
+        else:
+            by_gates = torch.stack([by_scalars, by_point, (by_carried * vectors).sum(dim=0)])
+            by_vectors = (by_carried * (mixed[2] * filters[2]),)
+        by_basis = torch.bmm(by_gates * mixed, self.filter.weight.transpose(1, 2)).sum(dim=0)
+        return by_basis, by_unit, by_gates * filters, *by_vectors
 
 
 class Update(nn.Module):
@@ -241,15 +266,13 @@ class PaiNN(Network):
         self, graph: Graph, places: Places, *, energy: bool, direct: bool
     ) -> tuple[Tensor | None, Tensor | None]:
         distance = torch.linalg.vector_norm(graph.vectors, dim=1)
-        unit, basis = by_blocks(self._geometry, graph, edges=(graph.vectors,), to_edges=True)
+        unit, basis = by_blocks(self._geometry, graph, [graph.vectors], to_edges=True)
         scalars, vectors = self.embedding(places.species), None
         every_scalars, every_vectors = [], []
         for message, update in zip(self.messages, self.updates, strict=True):
-            known = () if vectors is None else (vectors,)
-            layer = partial(_layer, message, update)
-            scalars, vectors = by_blocks(
-                layer, graph, edges=(basis, unit), neighbours=(message.mixed(scalars), *known), atoms=(scalars, *known)
-            )
+            more_scalars, more_vectors = message(scalars, vectors, basis, unit, graph)
+            vectors = more_vectors if vectors is None else vectors + more_vectors
+            scalars, vectors = update(scalars + more_scalars, vectors)
             every_scalars.append(scalars)
             every_vectors.append(vectors)
         energies = self.energy_head(scalars).squeeze(1) if energy else None
@@ -266,25 +289,6 @@ class PaiNN(Network):
         """Directions (3, n_edges, 1) and radial functions (n_edges, n_radial)."""
         distance = torch.linalg.vector_norm(vectors, dim=1)
         return (vectors / distance.unsqueeze(1)).t().unsqueeze(2).contiguous(), self.radial(distance)[0]
-
-
-def _layer(
-    message: Message,
-    update: Update,
-    centre: Tensor,
-    n_atoms: int,
-    basis: Tensor,
-    unit: Tensor,
-    mixed: Tensor,
-    *features: Tensor,
-) -> tuple[Tensor, Tensor]:
-    """One message and update; features: the neighbours' vectors, scalars, vectors; in the first layer scalars alone."""
-    if len(features) == 1:
-        more_scalars, vectors = message(centre, n_atoms, basis, unit, mixed)
-        return update(features[0] + more_scalars, vectors)
-    of_neighbours, scalars, vectors = features
-    more_scalars, more_vectors = message(centre, n_atoms, basis, unit, mixed, of_neighbours)
-    return update(scalars + more_scalars, vectors + more_vectors)
 
 
 POTENTIAL = PaiNN
