@@ -106,7 +106,7 @@ def _grid(structure: Structure, distance: float) -> _Grid:
 
 
 def _completed(cell: Tensor, periodic: Tensor) -> Tensor:
-    """Lattice vectors where a system is periodic, unit vectors orthogonal to all others elsewhere; (n_systems, 3, 3)."""
+    """Lattice vectors where a system is periodic, elsewhere unit vectors orthogonal to all others."""
     cell = torch.where(periodic[:, :, None], cell, 0.0)
     axes = torch.eye(3, dtype=cell.dtype, device=cell.device).expand_as(cell)
     for k in range(3):

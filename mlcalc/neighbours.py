@@ -194,7 +194,7 @@ class NeighbourCache:
         return not bool(fresh)
 
     def _beside_the_cells(self, old: Structure, structure: Structure) -> tuple[Tensor, Tensor]:
-        """Moves beyond those of the cells, (n_atoms, 3), Å, and how long they may be in each system, (n_systems,), Å."""
+        """Moves beyond those of the cells, (n_atoms, 3), Å, and how far each system's may go, (n_systems,), Å."""
         before, now = old.cell.double(), structure.cell.detach().double()
         same = (before == now).flatten(1).all(dim=1)
         one = torch.eye(3, dtype=before.dtype, device=before.device)

@@ -1,8 +1,8 @@
 """Large systems block by block, so that memory grows with the atoms and not with what their edges carry.
 
-Edges are sorted by centre: those of a run of atoms stand side by side. What a layer computes along edges is made for one
-such block, summed into its atoms and forgotten; the backward pass makes it again, block by block (T. Chen et al., arXiv
-1604.06174), or as much of it as the derivative needs.
+Edges are sorted by centre: those of a run of atoms stand side by side. What a layer computes along the edges of such a
+block is made, summed into its atoms and forgotten; the backward pass makes it again, block by block (T. Chen et al.,
+arXiv 1604.06174), or as much of it as the derivative needs.
 
 The rows of atoms or edges stand in the last but one dimension of every tensor here.
 """
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 Rows = tuple[Tensor, ...]
 Function = Callable[..., Rows]
 Derivative = Callable[..., Rows]
-#: Edges in a block by kind of device. A block costs about 1 ms of calls on a CPU, so that smaller ones are slower: with
-#: keeps it busy
+#: Edges in a block by kind of device. A block has its price in calls: with the bundled water on a CPU, blocks of 5,000
+#: edges took 1.2 times as long as all at once. On a GPU it shall be work enough for all of its processors
 EDGES_PER_BLOCK = {"cpu": 2**16, "cuda": 2**18}
 _EDGES_OF_AN_ATOM = 8  # an atom without edges is work too: as much as some edges
 
@@ -160,4 +160,4 @@ class _Blockwise(torch.autograd.Function):
 
 def _planes(rows: Tensor) -> Tensor:
     """(…, n, m) → (k, n, m)"""
-    return rows.view(-1, *rows.shape[-2:]) if rows.dim() > 2 else rows.unsqueeze(0)
+    return rows.flatten(0, -3) if rows.dim() > 2 else rows.unsqueeze(0)
