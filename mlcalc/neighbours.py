@@ -151,7 +151,8 @@ class NeighbourCache:
 
     Every call tests every atom, so no list is used too long, whatever moves the atoms. The test is made on the device,
     in each system of a batch with its own cell, and its answer is the one thing that is waited for. A batch is rebuilt
-    as a whole: to sort new edges of a few systems in among all others' costs about as much.
+    as a whole: its systems come to their limits at different steps, and to put in the new edges of a few would copy all
+    others' at almost every step.
 
     Parameters
     ----------
@@ -207,7 +208,7 @@ class NeighbourCache:
 
 
 def _known_equal(seen: tuple[Tensor, int] | None, before: Tensor, now: Tensor) -> bool:
-    """Whether a cell is as before, as far as that can be told without waiting for a device.
+    """Whether cells are as before, as far as that can be told without waiting for a device.
 
     Parameters
     ----------
