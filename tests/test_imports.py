@@ -14,6 +14,7 @@ PACKAGE = Path(__file__).parent.parent / "mlcalc"
 ORDER = (
     ("errors", "units", "quantities", "memory"),
     ("structure",),
+    ("cell_list",),
     ("neighbours",),
     ("evaluation",),
     ("potentials",),
