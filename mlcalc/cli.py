@@ -153,6 +153,11 @@ def _add_run(commands: Any) -> None:
         help="ending in .trajectory, or .xyz .extxyz .traj .h5 .xtc: then FILE is written at the end, from a "
         "trajectory beside it (default: run.trajectory)",
     )  # fmt: skip
+    one.add_argument(
+        "--replicas", type=_COUNT, default=1, metavar="N",
+        help="so many at once, with seeds from --seed on; files are FILE-0 … (default: 1)",
+    )  # fmt: skip
+    one.add_argument("--all-frames", action="store_true", help="every frame of --structure is a system, all at once")
     one.add_argument("--restart", action="store_true", help="go on with this run where it was cut off, bit for bit")
     one.add_argument(
         "--max-energy-change-meV", type=_number(0, 1e9, "meV"), default=10.0, metavar="E",

@@ -12,8 +12,8 @@ from typing import Any
 from mlcalc.errors import UsageError
 
 
-def _read_structure(path: str | None) -> tuple[Any, str]:
-    """(the last frame of a file, or the bundled water box; its name)"""
+def _read_structure(path: str | None, index: str | int = -1) -> tuple[Any, str]:
+    """(the last frame of a file or all of them, index ":", or the bundled water box; its name)"""
     import ase.io
 
     import mlcalc
@@ -23,7 +23,7 @@ def _read_structure(path: str | None) -> tuple[Any, str]:
     if not Path(path).is_file():
         raise UsageError(f"structure: no file {path}; give the path of a file that ASE reads, such as extended XYZ")
     try:
-        atoms = ase.io.read(path)
+        atoms = ase.io.read(path, index)
     except Exception as error:  # ASE's readers raise whatever their parsers meet
         reason = str(error).strip().splitlines()[:1] or [type(error).__name__]
         raise UsageError(f"structure: ASE cannot read {path} ({reason[0]}); check the file and its ending") from error
@@ -108,7 +108,8 @@ def run(arguments: argparse.Namespace) -> int:
     check_ending(output)
     ensemble = EnsembleOptions(**{f.name: getattr(arguments, f.name) for f in fields(EnsembleOptions)}).make()
     path = _writable(output.with_suffix(OWN), "output")
-    atoms, _ = _read_structure(arguments.structure)
+    many = arguments.replicas > 1 or arguments.all_frames
+    atoms, _ = _read_structure(arguments.structure, ":" if arguments.all_frames else -1)
     potential = _load(arguments)
     forces = arguments.forces or _usual_forces(potential)
     n_inner = arguments.n_inner or (8 if forces == "mts" else 1)
@@ -123,6 +124,8 @@ def run(arguments: argparse.Namespace) -> int:
         timestep_fs=arguments.timestep_fs or 0.5 * n_inner,
         n_inner=n_inner,
     )
+    if many:
+        return _run_batch(potential, atoms, settings, output, arguments)
     with Reporter() as progress:
         outcome = simulate(
             potential,
@@ -138,6 +141,35 @@ def run(arguments: argparse.Namespace) -> int:
         export(read_trajectory(path), output)
     print(f"{outcome.n_frames} frames over {outcome.time_ps:g} ps in {output}\nlog {path.with_suffix('.log')}")
     return 0
+
+
+def _run_batch(potential: Any, atoms: Any, settings: Any, output: Path, arguments: argparse.Namespace) -> int:
+    from mlcalc.audit.progress import Reporter
+    from mlcalc.simulation.batch import simulate_batch
+    from mlcalc.simulation.formats import OWN, export
+    from mlcalc.trajectory import read_trajectory
+
+    frames = atoms if isinstance(atoms, list) else [atoms]
+    systems = [frame for _ in range(arguments.replicas) for frame in frames]
+    with Reporter() as progress:
+        outcomes = simulate_batch(
+            potential,
+            systems,
+            settings,
+            output.with_suffix(OWN),
+            restart=arguments.restart,
+            progress=lambda done, total, note: progress("dynamics", done, total, note),
+        )
+    for one in outcomes:
+        if one.remark:
+            print(f"note: {one.remark}")
+        written = one.path.with_suffix(output.suffix)
+        if written != one.path and one.n_frames:
+            export(read_trajectory(one.path), written)
+    names = f"{outcomes[0].path.with_suffix(output.suffix)} … {outcomes[-1].path.with_suffix(output.suffix).name}"
+    ended = sum(bool(one.remark) for one in outcomes)
+    print(f"{len(outcomes)} systems, {ended} of them ended early; frames in {names}, a log beside each")
+    return 1 if ended == len(outcomes) else 0
 
 
 def _usual_forces(potential: Any) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -56,7 +57,7 @@ def peak_bytes(work: Callable[[], object], device: torch.device) -> float:
         with _silence():
             profile.stop()
     assert profile.profiler is not None and profile.profiler.kineto_results is not None
-    events = [event for event in profile.profiler.kineto_results.events() if event.name() == "[memory]"]
+    events: list[Any] = [event for event in profile.profiler.kineto_results.events() if event.name() == "[memory]"]
     taken = peak = 0
     for event in sorted(events, key=lambda event: event.start_ns()):
         taken += event.nbytes()
