@@ -49,15 +49,6 @@ INNER = number(1, 1000, "", int)
 SEED = number(0, 2**31, "", int)
 
 
-TEMPERATURE = number(0, 20_000, "K")
-TIMESTEP = number(0, 20, "fs")
-DURATION = number(0, 1e6, "ps")
-COUNT = number(1, 1e12, "", int)
-STEPS = number(0, 1e9, "", int)
-INNER = number(1, 1000, "", int)
-SEED = number(0, 2**31, "", int)
-
-
 def add_command(commands: Any, name: str, text: str) -> argparse.ArgumentParser:
     one: argparse.ArgumentParser = commands.add_parser(
         name, help=text, description=text[:1].upper() + text[1:] + ".", epilog=EPILOG,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from dataclasses import fields
+from pathlib import Path
 from typing import Any
 
 from mlcalc.cli.arguments import COUNT, INNER, SEED, TEMPERATURE, add_command, add_forces, add_potential, number
@@ -25,6 +26,11 @@ def add_run(commands: Any) -> None:
         help="ending in .trajectory, or .xyz .extxyz .traj .h5 .xtc: then FILE is written at the end, from a "
         "trajectory beside it (default: run.trajectory)",
     )  # fmt: skip
+    one.add_argument(
+        "--replicas", type=COUNT, default=1, metavar="N",
+        help="so many at once, with seeds from --seed on; files are FILE-0 … (default: 1)",
+    )  # fmt: skip
+    one.add_argument("--all-frames", action="store_true", help="every frame of --structure is a system, all at once")
     one.add_argument("--restart", action="store_true", help="go on with this run where it was cut off, bit for bit")
     one.add_argument(
         "--max-energy-change-meV", type=number(0, 1e9, "meV"), default=10.0, metavar="E",
@@ -58,8 +64,6 @@ def _add_ensemble(one: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from pathlib import Path
-
     from mlcalc.audit.progress import Reporter
     from mlcalc.cli.inputs import load_potential, read_structure, usual_forces, writable
     from mlcalc.simulation.ensembles import EnsembleOptions
@@ -71,7 +75,7 @@ def run(arguments: argparse.Namespace) -> int:
     check_ending(output)
     ensemble = EnsembleOptions(**{f.name: getattr(arguments, f.name) for f in fields(EnsembleOptions)}).make()
     path = writable(output.with_suffix(OWN), "output")
-    atoms, _ = read_structure(arguments.structure)
+    atoms, _ = read_structure(arguments.structure, ":" if arguments.all_frames else -1)
     potential = load_potential(arguments)
     forces = arguments.forces or usual_forces(potential)
     n_inner = arguments.n_inner or (8 if forces == "mts" else 1)
@@ -86,6 +90,8 @@ def run(arguments: argparse.Namespace) -> int:
         timestep_fs=arguments.timestep_fs or 0.5 * n_inner,
         n_inner=n_inner,
     )
+    if arguments.replicas > 1 or arguments.all_frames:
+        return _run_batch(potential, atoms, settings, output, arguments)
     with Reporter() as progress:
         outcome = simulate(
             potential,
@@ -103,6 +109,35 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _run_batch(potential: Any, atoms: Any, settings: Any, output: Path, arguments: argparse.Namespace) -> int:
+    from mlcalc.audit.progress import Reporter
+    from mlcalc.simulation.batch import simulate_batch
+    from mlcalc.simulation.formats import OWN, export
+    from mlcalc.trajectory import read_trajectory
+
+    frames = atoms if isinstance(atoms, list) else [atoms]
+    systems = [frame for _ in range(arguments.replicas) for frame in frames]
+    with Reporter() as progress:
+        outcomes = simulate_batch(
+            potential,
+            systems,
+            settings,
+            output.with_suffix(OWN),
+            restart=arguments.restart,
+            progress=lambda done, total, note: progress("dynamics", done, total, note),
+        )
+    for one in outcomes:
+        if one.remark:
+            print(f"note: {one.remark}")
+        written = one.path.with_suffix(output.suffix)
+        if written != one.path and one.n_frames:
+            export(read_trajectory(one.path), written)
+    names = f"{outcomes[0].path.with_suffix(output.suffix)} … {outcomes[-1].path.with_suffix(output.suffix).name}"
+    ended = sum(bool(one.remark) for one in outcomes)
+    print(f"{len(outcomes)} systems, {ended} of them ended early; frames in {names}, a log beside each")
+    return 1 if ended == len(outcomes) else 0
+
+
 def add_plot(commands: Any) -> None:
     one = add_command(commands, "plot", "a picture of the energy and temperature of a run")
     one.add_argument("log", help="the .log file that `mlcalc run` wrote")
@@ -111,8 +146,6 @@ def add_plot(commands: Any) -> None:
 
 
 def plot(arguments: argparse.Namespace) -> int:
-    from pathlib import Path
-
     from mlcalc.cli.inputs import writable
     from mlcalc.simulation.log import read_log
     from mlcalc.simulation.plot import plot_log

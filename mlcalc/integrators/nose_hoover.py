@@ -20,16 +20,19 @@ inside, and keeps the whole step reversible.
 
 from __future__ import annotations
 
-import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from mlcalc import units
 from mlcalc.errors import UsageError
-from mlcalc.integrators.phase import Phase, kinetic_energy
+from mlcalc.integrators.phase import Phase, by_atom, kinetic_energy
 from mlcalc.integrators.thermostat import (
+    Counted,
     Thermostat,
     check_centre_at_rest,
     check_resolved,
@@ -75,41 +78,56 @@ class NoseHoover(Thermostat):
     def memory_ps(self) -> float:
         return self.time_ps
 
-    def freedom(self, n_atoms: int) -> int:
+    def freedom(self, n_atoms: Counted) -> Counted:
         return 3 * n_atoms - (0 if self.external_field else 3)
 
     def check_timestep(self, timestep_fs: float) -> None:
         check_resolved("NoseHoover", self.time_ps, timestep_fs)
 
     def start(self, phase: Phase) -> Tensor:
-        """(2 length,): ξ, then v; all 0."""
+        """ξ, then v; all 0."""
         check_centre_at_rest(self, phase)
-        return torch.zeros(2 * self.length, dtype=torch.float64)
+        shape = (2 * self.length,) if phase.batch is None else (2 * self.length, phase.batch.n_systems)
+        return phase.momenta.new_zeros(shape, dtype=torch.float64)
 
     def act(self, phase: Phase, time: float, count: int) -> Phase:
         assert phase.own is not None
         chain = _Chain(self, phase)
         before = chain.energy()
-        for weight in _WEIGHTS:
-            chain.move(weight * time)
-        own = torch.tensor(chain.place + chain.speed, dtype=torch.float64)
-        heat = phase.heat - (chain.energy() - before)
-        return replace(phase, momenta=chain.scale * phase.momenta, own=own, heat=heat)
+        with np.errstate(over="ignore", invalid="ignore"):  # of a system that explodes, which is for others to find
+            for weight in _WEIGHTS:
+                chain.move(weight * time)
+        heat = phase.heat - torch.as_tensor(chain.energy() - before)
+        momenta = by_atom(phase, torch.as_tensor(chain.scale)) * phase.momenta
+        own = torch.stack([torch.as_tensor(value) for value in chain.place + chain.speed])
+        return replace(phase, momenta=momenta, own=own, heat=heat)
 
 
 class _Chain:
-    """The chain's variables while it moves."""
+    """The chain's variables while it moves: a number or, in a batch, (n_systems,) each.
+
+    They are numpy's on the CPU, where tensors would take ten times as long for so little, and tensors on a GPU, which
+    is not waited for.
+    """
 
     def __init__(self, thermostat: NoseHoover, phase: Phase) -> None:
         assert phase.own is not None
         n, self.kT = thermostat.length, thermostat.kT
-        self.freedom = thermostat.freedom(len(phase.momenta))
-        self.place, self.speed = phase.own[:n].tolist(), phase.own[n:].tolist()
+        kinetic, on_host = kinetic_energy(phase), not phase.momenta.is_cuda
+        own: Any = phase.own.numpy() if on_host else phase.own
+        self.exp: Callable[[Any], Any] = np.exp if on_host else torch.exp
+        self.freedom: Any = thermostat.freedom(len(phase.momenta))
+        if phase.batch is not None:
+            # integers times a Python number would be of single precision
+            sizes = thermostat.freedom(phase.batch.lengths.double())
+            self.freedom = sizes.numpy() if on_host else sizes
+        self.place, self.speed = list(own[:n]), list(own[n:])
         inertia = self.kT * (thermostat.time_ps * units.PICOSECOND) ** 2
         self.mass = [self.freedom * inertia] + [inertia] * (n - 1)
-        self.twice_kinetic, self.scale = 2 * kinetic_energy(phase), 1.0
+        self.twice_kinetic: Any = 2 * (kinetic.numpy() if on_host else kinetic)
+        self.scale: Any = 1.0
 
-    def energy(self) -> float:
+    def energy(self) -> Any:
         moving = sum(mass * speed**2 / 2 for mass, speed in zip(self.mass, self.speed, strict=True))
         return moving + self.kT * (self.freedom * self.place[0] + sum(self.place[1:]))
 
@@ -118,9 +136,9 @@ class _Chain:
         n = len(self.speed)
         for j in reversed(range(n)):
             self._push(j, time / 2)
-        factor = math.exp(-time * self.speed[0])
-        self.scale *= factor
-        self.twice_kinetic *= factor * factor
+        factor = self.exp(-time * self.speed[0])
+        self.scale = self.scale * factor
+        self.twice_kinetic = self.twice_kinetic * factor * factor
         self.place = [place + time * speed for place, speed in zip(self.place, self.speed, strict=True)]
         for j in range(n):
             self._push(j, time / 2)
@@ -131,5 +149,5 @@ class _Chain:
             force = self.twice_kinetic - self.freedom * self.kT
         else:
             force = self.mass[j - 1] * self.speed[j - 1] ** 2 - self.kT
-        drag = math.exp(-time / 2 * self.speed[j + 1]) if j + 1 < len(self.speed) else 1.0
+        drag = self.exp(-time / 2 * self.speed[j + 1]) if j + 1 < len(self.speed) else 1.0
         self.speed[j] = (self.speed[j] * drag + time * force / self.mass[j]) * drag

@@ -63,13 +63,17 @@ class LogWriter:
     def append(self, line: Line) -> None:
         self._writer.writerow(asdict(line))
 
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
     def __enter__(self) -> LogWriter:
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._file.close()
+        self.close()
 
 
 def read_log(path: str | Path) -> list[Line]:

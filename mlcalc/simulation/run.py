@@ -150,6 +150,35 @@ def simulate(
     return run.to_the_end()
 
 
+def provenance_of(made: dict[str, Any], settings: SimulationSettings) -> dict[str, Any]:
+    """What a file says of a run: the engine's provenance and the settings."""
+    made = {**made, **asdict(settings)}
+    if isinstance(settings.ensemble, Ensemble):
+        made["ensemble"] = settings.ensemble.name  # its parts stand under names of their own
+    whole: dict[str, Any] = json.loads(json.dumps(made))  # as a file gives it back
+    return whole
+
+
+def check_same(record: Trajectory, structure: Structure, provenance: dict[str, Any], path: Path) -> None:
+    """Refuse to go on with anything but the same run, which may only become longer.
+
+    Raises
+    ------
+    UsageError
+        naming what differs.
+    """
+    if not np.array_equal(record.numbers, structure.numbers.cpu().numpy()):
+        raise UsageError(f"restart: {path} holds other atoms; give the structure of that run")
+    free = {"steps", "on_drift", "max_energy_change_meV"}
+    for name, value in provenance.items():
+        before = record.provenance.get(name)
+        if name not in free and before != value:
+            raise UsageError(
+                f"restart: {path} was made with {name} {before}, now it is {value}; give the same, or start "
+                "a new run with another --output"
+            )
+
+
 class _Run:
     def __init__(
         self,
@@ -183,18 +212,14 @@ class _Run:
         )
 
     def _provenance(self) -> dict[str, Any]:
-        made = {**self.engine.provenance(), **asdict(self.settings)}
-        if isinstance(self.settings.ensemble, Ensemble):
-            made["ensemble"] = self.settings.ensemble.name  # its parts stand under names of their own
-        whole: dict[str, Any] = json.loads(json.dumps(made))  # as a file gives it back
-        return whole
+        return provenance_of(self.engine.provenance(), self.settings)
 
     def start(self) -> None:
         self.writer = TrajectoryWriter(self.path, self.structure, self._provenance(), self.engine.layout)
 
     def go_on(self, record: Trajectory) -> None:
         """Take up the state of the last whole frame; what was written after it goes."""
-        self._check_same(record)
+        check_same(record, self.structure, self._provenance(), self.path)
         if not record.n_frames:
             self.path.unlink()
             return self.start()
@@ -231,19 +256,6 @@ class _Run:
             return None
         cell = self.structure.cell[0].cpu().numpy() if frame.cell is None else frame.cell
         return float(abs(np.linalg.det(cell)))
-
-    def _check_same(self, record: Trajectory) -> None:
-        """Refuse to go on with anything but the same run, which may only become longer."""
-        if not np.array_equal(record.numbers, self.structure.numbers.cpu().numpy()):
-            raise UsageError(f"restart: {self.path} holds other atoms; give the structure of that run")
-        free = {"steps", "on_drift", "max_energy_change_meV"}
-        for name, value in self._provenance().items():
-            before = record.provenance.get(name)
-            if name not in free and before != value:
-                raise UsageError(
-                    f"restart: {self.path} was made with {name} {before}, now it is {value}; give the same, or start "
-                    "a new run with another --output"
-                )
 
     @property
     def _end_ps(self) -> float:
