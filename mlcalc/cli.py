@@ -76,6 +76,7 @@ def parser() -> argparse.ArgumentParser:
     _add_plot(commands)
     _add_convert(commands)
     _add_diagnose(commands)
+    _add_asymmetry(commands)
     _add_train(commands)
     _add_distill(commands)
     _add_export(commands)
@@ -229,6 +230,38 @@ def _add_diagnose(commands: Any) -> None:
     one.add_argument("--json", metavar="FILE", help="write findings and curves there")
     one.add_argument("--plot", metavar="PNG", help="write a figure there")
     one.set_defaults(action="diagnose", fast=None, dtype=None, threads=None)
+
+
+def _add_asymmetry(commands: Any) -> None:
+    one = _command(
+        commands, "asymmetry", "λ, whether forces can be a gradient: of a structure or of a whole trajectory"
+    )
+    _add_potential(one)
+    one.add_argument("--forces", choices=("direct", "conservative"), help="(default: direct where there are any)")
+    one.add_argument(
+        "--every", type=_COUNT, default=1, metavar="N", help="take each N-th frame of the file (default: 1)"
+    )
+    one.add_argument(
+        "--relative-error", type=_number(0, 1, ""), default=0.05, metavar="E",
+        help="of each frame's λ, at which to stop (default: 0.05)",
+    )  # fmt: skip
+    one.add_argument("--max-pairs", type=_COUNT, default=64, metavar="N", help="of products, a frame (default: 64)")
+    one.add_argument(
+        "--centres", type=_STEPS, default=0, metavar="N",
+        help="atoms whose couplings give λ_ij against distance; 16 tell (default: 0, none)",
+    )  # fmt: skip
+    one.add_argument(
+        "--by-differences", action="store_true", help="of forces; takes little memory (default: derivatives, if any)"
+    )
+    one.add_argument(
+        "--memory-GiB", type=_number(0, 1e6, "GiB"), metavar="G", help="for them (default: half of the free)"
+    )
+    one.add_argument("--elements", type=_symbols, default=(), metavar="H,O", help="of LAMMPS's types 1, 2, …")
+    one.add_argument("--units", choices=("metal", "real"), help="of LAMMPS, where its files do not say")
+    one.add_argument("--seed", type=_SEED, default=0, metavar="N")
+    one.add_argument("--json", metavar="FILE", help="write all numbers there")
+    one.add_argument("--plot", metavar="PNG", help="write a figure there")
+    one.set_defaults(action="asymmetry")
 
 
 def _symbols(text: str) -> tuple[str, ...]:

@@ -272,6 +272,40 @@ def diagnose(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def asymmetry(arguments: argparse.Namespace) -> int:
+    from mlcalc.asymmetry.figure import plot
+    from mlcalc.asymmetry.frames import read_structures
+    from mlcalc.asymmetry.run import measure_asymmetry
+    from mlcalc.asymmetry.settings import AsymmetrySettings
+    from mlcalc.asymmetry.text import render_text
+    from mlcalc.audit.progress import Reporter
+    from mlcalc.diagnosis.read import ReadSettings
+
+    json_path = _writable(Path(arguments.json), "json") if arguments.json else None
+    plot_path = _writable(Path(arguments.plot), "plot") if arguments.plot else None
+    names = ("forces", "relative_error", "max_pairs", "centres", "by_differences", "memory_GiB", "seed")
+    settings = AsymmetrySettings(
+        **{name: getattr(arguments, name) for name in names}, min_pairs=min(8, arguments.max_pairs)
+    )
+    if arguments.structure is None:
+        atoms, name = _read_structure(None)
+        frames, times = [atoms], None
+    else:
+        name = Path(arguments.structure).name
+        frames, times = read_structures(arguments.structure, ReadSettings(arguments.elements, arguments.units))
+    every = slice(None, None, arguments.every)
+    with Reporter() as progress:
+        found = measure_asymmetry(
+            _load(arguments), frames[every], settings, times_ps=times[every] if times else None, progress=progress
+        )
+    print(render_text(found, name=name))
+    if json_path:
+        found.write_json(json_path)
+    if plot_path:
+        plot(found, plot_path)
+    return 0
+
+
 def train(arguments: argparse.Namespace) -> int:
     from mlcalc.audit.progress import Reporter
     from mlcalc.potentials.checkpoint import read_card

@@ -20,7 +20,7 @@ from mlcalc.errors import RunError, TooShortToTell
 from mlcalc.evaluation import JOINT, Wanted, required
 from mlcalc.neighbours import neighbour_list
 from mlcalc.potentials.potential import Potential
-from mlcalc.probes import differences, jacobian
+from mlcalc.probes import differences, jacobian, products
 from mlcalc.structure import Structure
 from mlcalc.trajectory import Trajectory
 from mlcalc.units import temperature_from_kinetic
@@ -277,7 +277,7 @@ def _asymmetry(bench: Bench, forces: str) -> Finding | None:
         return jacobian_asymmetry.from_subspace(subspace)
     # the conservative one is a check against the floor, which a handful of products settles
     most = settings.product_pairs if forces == "direct" else settings.reference_pairs
-    samples = jacobian.sample_products(
+    samples = products.sample_products(
         bench.potential,
         bench.structure,
         forces,
