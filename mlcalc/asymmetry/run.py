@@ -7,30 +7,25 @@ from collections.abc import Callable, Sequence
 import ase
 import numpy as np
 from ase.formula import Formula
-from numpy.typing import NDArray
 
 from mlcalc.asymmetry.frames import frames_of
 from mlcalc.asymmetry.result import AsymmetryResult, FrameAsymmetry
 from mlcalc.asymmetry.settings import AsymmetrySettings
-from mlcalc.diagnostics import jacobian_asymmetry, pair_asymmetry
+from mlcalc.diagnostics import jacobian_asymmetry
 from mlcalc.diagnostics.finding import Finding
+from mlcalc.diagnostics.pair_asymmetry import PairAsymmetry
 from mlcalc.errors import TooShortToTell, UsageError
 from mlcalc.evaluation import Wanted
 from mlcalc.potentials.potential import Potential
 from mlcalc.probes import differences
 from mlcalc.probes.batches import Job
-from mlcalc.probes.jacobian import element_noise
-from mlcalc.probes.pairs import sample_pairs
+from mlcalc.probes.pair_profile import pair_profile
 from mlcalc.probes.products import Sampling, sample_many
 from mlcalc.structure import Structure
 from mlcalc.trajectory import Trajectory
 
-Array = NDArray[np.float64]
 #: called with the name of the stage, what is done of it, and how much there is to do
 Progress = Callable[[str, int, int], None]
-
-_BIN = 0.75  # Å, of λ_ij
-_NEAREST = 0.5  # Å
 
 
 def measure_asymmetry(
@@ -116,40 +111,11 @@ def _by_differences(job: Job, settings: AsymmetrySettings, system: int, progress
     return jacobian_asymmetry.from_subspace(samples)
 
 
-def _profile(job: Job, settings: AsymmetrySettings, progress: Progress) -> pair_asymmetry.PairAsymmetry:
-    """λ_ij against distance; by differences within a set of atoms of the middle structure."""
-    random = np.random.default_rng((settings.seed, job.structure.n_systems))
-    sizes = job.structure.atoms_per_system.tolist()
-
-    def count(done: int, total: int) -> None:
-        progress("asymmetry against distance", done, total)
-
-    if settings.by_differences or not job.potential.differentiates:
-        structure = job.structure.picked([len(sizes) // 2])
-        atoms = sorted(random.choice(structure.n_atoms, min(settings.centres, structure.n_atoms), replace=False))
-        columns = differences.jacobian_columns(job.potential, structure, job.forces, atoms, progress=count)
-        frame = structure.to_ase()[0][atoms]
-        apart = frame.get_all_distances(mic=bool(frame.pbc.any()))
-        noise = differences.element_noise(job.potential, structure, job.forces, atoms[0])
-        blocks = columns.reshape(-1, 3, len(atoms), 3)[atoms]
-        return pair_asymmetry.from_blocks(blocks, apart, _edges(apart), noise)
-    centres = spread(sizes, settings.centres, random)
-    pairs = sample_pairs(job, centres, progress=count)
-    first = next(iter(centres))
-    noise = element_noise(job.potential, job.structure.picked([first]), job.forces, centres[first][0])
-    return pair_asymmetry.from_pairs(pairs, _edges(pairs.distance), noise)
-
-
-def spread(sizes: Sequence[int], n_centres: int, random: np.random.Generator) -> dict[int, list[int]]:
-    """Random atoms of systems of these sizes, no atom twice: as many of them in each of evenly spaced systems."""
-    systems = np.unique(np.linspace(0, len(sizes) - 1, min(len(sizes), n_centres)).round().astype(int))
-    shares = np.array_split(np.arange(n_centres), len(systems))
-    return {
-        int(system): random.choice(sizes[system], min(len(share), sizes[system]), replace=False).tolist()
-        for system, share in zip(systems, shares, strict=True)
-    }
-
-
-def _edges(distances: Array) -> list[float]:
-    farthest = float(distances.max()) if distances.size else 0.0
-    return np.arange(_NEAREST, max(farthest + 1, 2.0), _BIN).tolist()
+def _profile(job: Job, settings: AsymmetrySettings, progress: Progress) -> PairAsymmetry:
+    return pair_profile(
+        job,
+        settings.centres,
+        seed=settings.seed,
+        by_differences=settings.by_differences,
+        progress=lambda done, total: progress("asymmetry against distance", done, total),
+    )
