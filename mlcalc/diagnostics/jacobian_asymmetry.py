@@ -79,7 +79,9 @@ def ratio(antisymmetric: Array, total: Array) -> tuple[float, float]:
     out small: over 120 seeds one estimate in 60 was more than three such errors off, with it none.
     """
     n = len(total)
-    value = math.sqrt(float(antisymmetric.sum() / total.sum())) if total.any() else 0.0
+    if not total.any():
+        return 0.0, 0.0  # no force depends on any position: nothing that is not a gradient
+    value = math.sqrt(float(antisymmetric.sum() / total.sum()))
     if n < _FEWEST_PAIRS:
         return value, math.inf
     left_out = np.sqrt((antisymmetric.sum() - antisymmetric) / (total.sum() - total))

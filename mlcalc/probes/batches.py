@@ -25,7 +25,7 @@ T = TypeVar("T")
 _CPU_ATOMS = 256
 #: bytes by atom before anything is known: several times what networks of water hold in float32
 _GUESS = 8 * 2**20
-_OF_FREE = 0.5
+_OF_FREE = 0.5  # planned for; `Field` stops a little above
 _MOST_COPIES = 8
 
 

@@ -73,7 +73,7 @@ def sample_pairs(job: Job, centres: Mapping[int, Sequence[int]], *, progress: Pr
                     found[k].append(_pairs(frames[k], lists[k][: n + 1], o, w))
                     n_done += 1
             if progress is not None:
-                progress(n_done, n_all)
+                progress(min(n_done, n_all), n_all)  # a pass may be tried again
         return found
 
     by_system = [found for _, found in in_passes(chosen, max(map(len, atoms)), work)]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import ase
 import numpy as np
 import pytest
@@ -9,6 +11,7 @@ import torch
 
 from mlcalc.diagnostics import jacobian_asymmetry, pair_asymmetry
 from mlcalc.errors import RunError, UsageError
+from mlcalc.memory import free_bytes
 from mlcalc.potentials.harmonic import Harmonic
 from mlcalc.probes import batches
 from mlcalc.probes.batches import Job, groups
@@ -210,6 +213,19 @@ def test_a_known_curl_in_systems_of_any_size() -> None:
     for one in samples:
         found = jacobian_asymmetry.from_products(one)
         assert found.value == pytest.approx(0.1, abs=max(1e-9, 3 * found.standard_error))
+
+
+def test_atoms_without_forces_are_no_curl(network) -> None:
+    """A hydrogen alone feels nothing anywhere: J = 0."""
+    (samples,) = sample_many(Job(network, Structure.from_ase(ase.Atoms("H")), "direct"))
+    assert jacobian_asymmetry.from_products(samples).value == 0
+
+
+def test_free_memory() -> None:
+    """Some, and not more than the machine has."""
+    free = free_bytes(torch.device("cpu"))
+    if free is not None:  # on Linux
+        assert 2**20 < free <= os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def test_groups() -> None:
