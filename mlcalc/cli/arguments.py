@@ -40,6 +40,11 @@ def number(
     return read
 
 
+def symbols(text: str) -> tuple[str, ...]:
+    """An argparse type: H,O"""
+    return tuple(word for word in text.replace(",", " ").split())
+
+
 TEMPERATURE = number(0, 20_000, "K")
 TIMESTEP = number(0, 20, "fs")
 DURATION = number(0, 1e6, "ps")
