@@ -144,6 +144,11 @@ def _add_run(commands: Any) -> None:
     _add_forces(one)
     one.add_argument("--n-inner", type=_INNER, metavar="M", help="inner steps in an outer one (default: 8 with mts)")
     one.add_argument("--steps", type=_COUNT, required=True, metavar="N", help="outer steps, from the very start")
+    one.add_argument(
+        "--compile", action="store_true",
+        help="for this machine; takes minutes once for a potential of ours, then about half the time of a step",
+    )  # fmt: skip
+    one.add_argument("--cuda-graphs", action="store_true", help="replay evaluations; for small systems on a GPU")
     _add_ensemble(one)
     one.add_argument("--temperature-K", type=_TEMPERATURE, default=300.0, metavar="T", help="at the start; of the bath")
     one.add_argument("--seed", type=_SEED, default=0, metavar="N", help="of all randomness")
@@ -298,6 +303,7 @@ def _add_export(commands: Any) -> None:
         help="evaluations to compile: direct, conservative, joint; others run as before (default: all that there are)",
     )  # fmt: skip
     one.add_argument("--dtype", choices=("float32", "float64"), default="float32", help="(default: float32)")
+    one.add_argument("--device", default="cpu", help="that it will run on: cpu, cuda … (default: cpu)")
     one.set_defaults(action="export")
 
 

@@ -114,6 +114,7 @@ def run(arguments: argparse.Namespace) -> int:
     n_inner = arguments.n_inner or (8 if forces == "mts" else 1)
     if forces != "mts" and n_inner != 1:
         raise UsageError(f"n-inner: got {n_inner} with {forces} forces; it goes with --forces mts only")
+    potential = _quickened(potential, forces, arguments)
     names = ("steps", "stride", "temperature_K", "seed", "on_drift", "max_energy_change_meV")
     settings = SimulationSettings(
         **{name: getattr(arguments, name) for name in names},
@@ -138,6 +139,44 @@ def run(arguments: argparse.Namespace) -> int:
         export(read_trajectory(path), output)
     print(f"{outcome.n_frames} frames over {outcome.time_ps:g} ps in {output}\nlog {path.with_suffix('.log')}")
     return 0
+
+
+def _quickened(potential: Any, forces: str, arguments: argparse.Namespace) -> Any:
+    """The potential, or each of two, as --compile and --cuda-graphs want it."""
+    from mlcalc.evaluation import Wanted
+    from mlcalc.potentials.two_potentials import TwoPotentials
+
+    if not arguments.fast:
+        kinds = ("direct", "joint") if forces == "mts" else (forces,)
+        return _quicker(potential, arguments.potential, kinds, arguments)
+    fast = "direct" if potential.fast.provides & Wanted.DIRECT else "conservative"
+    return TwoPotentials(
+        _quicker(potential.fast, arguments.fast, (fast,), arguments),
+        _quicker(potential.slow, arguments.potential, ("conservative",), arguments),
+    )
+
+
+def _quicker(potential: Any, name: str, kinds: tuple[str, ...], arguments: argparse.Namespace) -> Any:
+    """One potential; those of others stay as they are."""
+    from mlcalc.audit.progress import Reporter
+    from mlcalc.potentials.compiled import CompiledPotential
+    from mlcalc.potentials.network import Network
+
+    if arguments.compile and isinstance(potential, Network):
+        from mlcalc.potentials.package_cache import load_cached
+
+        with Reporter() as progress:
+
+            def show(kind: str, done: int, total: int) -> None:
+                progress(f"compiling {name}", done, total, kind)
+
+            where = {"device": arguments.device, "dtype": potential.dtype}
+            potential = load_cached(name, kinds, **where, progress=show)
+    if arguments.cuda_graphs and isinstance(potential, Network | CompiledPotential):
+        from mlcalc.potentials.graphed import GraphedPotential
+
+        potential = GraphedPotential(potential)
+    return potential
 
 
 def _usual_forces(potential: Any) -> str:
@@ -340,18 +379,20 @@ def export(arguments: argparse.Namespace) -> int:
     import torch
 
     from mlcalc.audit.progress import Reporter
-    from mlcalc.potentials import compiling, pretrained
+    from mlcalc.potentials import checkpoint_of, compiling
 
-    named = arguments.checkpoint in pretrained.NAMES
-    checkpoint = pretrained.path_of(arguments.checkpoint) if named else arguments.checkpoint
+    checkpoint = checkpoint_of(arguments.checkpoint)
     path, dtype = _writable(Path(arguments.output), "output"), getattr(torch, arguments.dtype)
     with Reporter() as progress:
 
         def show(kind: str, done: int, total: int) -> None:
             progress("compiling", done, total, kind)
 
-        kinds = compiling.export(checkpoint, path, arguments.wanted, dtype=dtype, progress=show)
-    print(f"{path}: {', '.join(kinds)}, compiled for torch {torch.__version__} and processors like this one")
+        kinds = compiling.export(
+            checkpoint, path, arguments.wanted, dtype=dtype, device=arguments.device, progress=show
+        )
+    what = "processors" if arguments.device == "cpu" else "GPUs"
+    print(f"{path}: {', '.join(kinds)}, compiled for torch {torch.__version__} and {what} like this one")
     return 0
 
 

@@ -7,6 +7,7 @@ as symbols, exported, and compiled to a library for each kind of evaluation: one
 from __future__ import annotations
 
 import base64
+import importlib.util
 import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -20,8 +21,8 @@ from torch import Tensor
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from mlcalc.errors import RunError, UsageError
-from mlcalc.evaluation import Wanted
 from mlcalc.neighbours import neighbour_list
+from mlcalc.potentials import checked_device
 from mlcalc.potentials.autodiff import Graph
 from mlcalc.potentials.checkpoint import load_checkpoint
 from mlcalc.potentials.compiled import (
@@ -30,6 +31,7 @@ from mlcalc.potentials.compiled import (
     KINDS,
     Description,
     inputs_of,
+    network_outputs,
     tensors_in,
     with_tensors,
 )
@@ -44,9 +46,10 @@ def export(
     kinds: Sequence[str] | None = None,
     *,
     dtype: torch.dtype | None = None,
+    device: torch.device | str = "cpu",
     progress: Callable[[str, int, int], None] = lambda kind, done, total: None,
 ) -> tuple[str, ...]:
-    """Compile a checkpoint's network for this processor and write the package.
+    """Compile a checkpoint's network for this processor, or for this GPU, and write the package.
 
     Parameters
     ----------
@@ -54,6 +57,7 @@ def export(
     path : ending in .pt2
     kinds : keys of KINDS; None for all that the network has
     dtype : torch.float32 (the default) or torch.float64
+    device : on which the package will run
     progress : called with a kind of evaluation, how many are done, how many there are
 
     Returns
@@ -72,14 +76,14 @@ def export(
     path = Path(path)
     if path.suffix != ".pt2":
         raise UsageError(f"output: got {path}; compiled packages end in .pt2")
-    network = load_checkpoint(checkpoint).to(dtype=dtype)
+    network = load_checkpoint(checkpoint).to(device=checked_device(device), dtype=dtype)
     available = tuple(kind for kind, computes in KINDS.items() if not computes & ~network.provides)
     chosen = tuple(kinds or available)
     for kind in chosen:
         if kind not in KINDS:
             raise UsageError(f"wanted: got {kind!r}; choose from {', '.join(KINDS)}")
         network.check_wanted(KINDS[kind])
-    check_tools()
+    check_tools(network.device.type)
     example = _example(network)
     files: dict[str, Any] = {}
     for done, kind in enumerate(chosen):
@@ -88,7 +92,7 @@ def export(
     progress("", len(chosen), len(chosen))
     from torch.export.pt2_archive._package import package_pt2
 
-    description = Description.here(network.name, chosen, network.dtype, inputs_of(network, *example))
+    description = Description.here(network.name, chosen, network.dtype, inputs_of(network, *example), network.device)
     extra = {
         DESCRIPTION: description.to_json(),
         CHECKPOINT: base64.b64encode(Path(checkpoint).read_bytes()).decode(),
@@ -97,8 +101,8 @@ def export(
     return chosen
 
 
-def check_tools() -> None:
-    """Refuse to begin without a C++ compiler, or with a torch that cannot write packages.
+def check_tools(device_type: str = "cpu") -> None:
+    """Refuse to begin without a compiler, or with a torch that cannot write packages.
 
     Raises
     ------
@@ -117,6 +121,8 @@ def check_tools() -> None:
             "export: there is no C++ compiler; install one (g++ on Linux, for instance with apt-get install g++), or "
             "name it in the environment variable CXX"
         ) from error
+    if device_type == "cuda" and importlib.util.find_spec("triton") is None:
+        raise UsageError("export: there is no Triton, which compiles for GPUs; pip install triton")
 
 
 def _compiled(network: Network, kind: str, graph: Graph, places: Places) -> Any:
@@ -141,18 +147,11 @@ def _compiled(network: Network, kind: str, graph: Graph, places: Places) -> Any:
 
 def _program(network: Network, kind: str, graph: Graph, places: Places) -> Callable[..., tuple[Tensor, ...]]:
     """What is compiled: the tensors of graph and places → those of `Outputs` that there are."""
-    wanted = KINDS[kind]
-    derivative = bool(wanted & Wanted.CONSERVATIVE)
 
     def program(*tensors: Tensor) -> tuple[Tensor, ...]:
         g, p = with_tensors((graph, places), iter(tensors))
-        with torch.set_grad_enabled(derivative):
-            vectors = g.vectors.detach().requires_grad_(derivative)
-            g = replace(g, vectors=vectors, n_atoms=g.numbers.shape[0])
-            energies, direct = network.arithmetic(g, p, wanted)
-            assert energies is not None
-            slope = torch.autograd.grad(energies.sum(), vectors)[0] if derivative else None
-        return tuple(value.detach() for value in (energies, slope, direct) if value is not None)
+        found = network_outputs(network, replace(g, n_atoms=g.numbers.shape[0]), p, KINDS[kind])
+        return tuple(value for value in (found.energies, found.slope, found.direct) if value is not None)
 
     return program
 
@@ -176,6 +175,6 @@ def _cluster(network: Network, seed: int) -> tuple[Graph, Places]:
     grid = np.stack(np.meshgrid(*map(np.arange, (4, 3, 3 + seed % 3)), indexing="ij"), -1).reshape(-1, 3)
     symbols = [network.species[k % len(network.species)] for k in draw.permutation(len(grid) + seed)[: len(grid)]]
     atoms = ase.Atoms(symbols, spacing * (grid + draw.uniform(-0.1, 0.1, grid.shape)))
-    structure = Structure.from_ase(atoms)
+    structure = Structure.from_ase(atoms, device=network.device)
     graph = network.graph(structure, neighbour_list(structure, network.cutoff), attached=False)
     return graph, network.places(graph)
