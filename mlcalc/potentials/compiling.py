@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import importlib.util
 import itertools
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -25,6 +26,7 @@ from mlcalc.neighbours import neighbour_list
 from mlcalc.potentials import checked_device
 from mlcalc.potentials.autodiff import Graph
 from mlcalc.potentials.checkpoint import load_checkpoint
+from mlcalc.potentials.compile_apart import at_once, export_apart, programs_of
 from mlcalc.potentials.compiled import (
     CHECKPOINT,
     DESCRIPTION,
@@ -50,6 +52,8 @@ def export(
     progress: Callable[[str, int, int], None] = lambda kind, done, total: None,
 ) -> tuple[str, ...]:
     """Compile a checkpoint's network for this processor, or for this GPU, and write the package.
+
+    Several kinds of evaluation are compiled at once, in a process each, where there is more than one processor.
 
     Parameters
     ----------
@@ -77,28 +81,44 @@ def export(
     if path.suffix != ".pt2":
         raise UsageError(f"output: got {path}; compiled packages end in .pt2")
     network = load_checkpoint(checkpoint).to(device=checked_device(device), dtype=dtype)
-    available = tuple(kind for kind, computes in KINDS.items() if not computes & ~network.provides)
-    chosen = tuple(kinds or available)
-    for kind in chosen:
-        if kind not in KINDS:
-            raise UsageError(f"wanted: got {kind!r}; choose from {', '.join(KINDS)}")
-        network.check_wanted(KINDS[kind])
+    chosen = chosen_kinds(network, kinds)
     check_tools(network.device.type)
-    example = _example(network)
-    files: dict[str, Any] = {}
-    for done, kind in enumerate(chosen):
-        progress(kind, done, len(chosen))
-        files[kind] = _compiled(network, kind, *example)
-    progress("", len(chosen), len(chosen))
+    inputs = example(network)
     from torch.export.pt2_archive._package import package_pt2
 
-    description = Description.here(network.name, chosen, network.dtype, inputs_of(network, *example), network.device)
+    description = Description.here(network.name, chosen, network.dtype, inputs_of(network, *inputs), network.device)
     extra = {
         DESCRIPTION: description.to_json(),
         CHECKPOINT: base64.b64encode(Path(checkpoint).read_bytes()).decode(),
     }
-    package_pt2(str(path), aoti_files=files, extra_files=extra)
+    files: dict[str, Any] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        if len(chosen) > 1 and at_once():
+            parts = {kind: Path(folder) / f"{kind}.pt2" for kind in chosen}
+            export_apart(Path(checkpoint), parts, network.dtype, network.device, progress)
+            files = {kind: programs_of(part, kind, Path(folder)) for kind, part in parts.items()}
+        else:
+            for done, kind in enumerate(chosen):
+                progress(kind, done, len(chosen))
+                files[kind] = _compiled(network, kind, *inputs)
+        package_pt2(str(path), aoti_files=files, extra_files=extra)
+    progress("", len(chosen), len(chosen))
     return chosen
+
+
+def chosen_kinds(network: Network, kinds: Sequence[str] | None) -> tuple[str, ...]:
+    """The kinds, or all that the network has.
+
+    Raises
+    ------
+    UsageError
+        for one that there is not, or not in this network.
+    """
+    for kind in kinds or ():
+        if kind not in KINDS:
+            raise UsageError(f"wanted: got {kind!r}; choose from {', '.join(KINDS)}")
+        network.check_wanted(KINDS[kind])
+    return tuple(kinds or (kind for kind, computes in KINDS.items() if not computes & ~network.provides))
 
 
 def check_tools(device_type: str = "cpu") -> None:
@@ -131,8 +151,7 @@ def _compiled(network: Network, kind: str, graph: Graph, places: Places) -> Any:
     shapes = tuple({0: torch.export.Dim.DYNAMIC} for _ in tensors)
     try:
         with undisturbed():
-            program = _program(network, kind, graph, places)
-            traced = make_fx(program, tracing_mode="symbolic", _allow_non_fake_inputs=True)(*tensors)
+            traced = trace(network, kind, graph, places)
             module = torch.export.export(traced, tensors, dynamic_shapes=shapes).module(check_guards=False)
             # with more threads the loops would add up in changing order, and no run would repeat itself to the bits
             options = {"aot_inductor.package": True, "cpp.threads": 1}
@@ -143,6 +162,12 @@ def _compiled(network: Network, kind: str, graph: Graph, places: Places) -> Any:
             f"export: torch {torch.__version__} cannot compile the {kind} evaluation ({reason}); "
             "run the checkpoint itself, or export with another version of torch"
         ) from error
+
+
+def trace(network: Network, kind: str, graph: Graph, places: Places) -> torch.fx.GraphModule:
+    """What is compiled, as a module of the tensors in (graph, places), whose first sizes are symbols."""
+    program, tensors = _program(network, kind, graph, places), tensors_in((graph, places))
+    return make_fx(program, tracing_mode="symbolic", _allow_non_fake_inputs=True)(*tensors)
 
 
 def _program(network: Network, kind: str, graph: Graph, places: Places) -> Callable[..., tuple[Tensor, ...]]:
@@ -156,7 +181,7 @@ def _program(network: Network, kind: str, graph: Graph, places: Places) -> Calla
     return program
 
 
-def _example(network: Network) -> tuple[Graph, Places]:
+def example(network: Network) -> tuple[Graph, Places]:
     """A cluster to trace with, of whose sizes none are equal by accident: the tracer takes equal sizes for the same."""
     made = [_cluster(network, seed) for seed in range(8)]
     sizes = [[size for tensor in tensors_in(one) for size in tensor.shape] for one in made]

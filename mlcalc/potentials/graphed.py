@@ -1,12 +1,12 @@
-"""Evaluations of constant shape, on a GPU replayed from CUDA graphs: for small systems, where launching a kernel takes
+"""Evaluations of constant shape, on a GPU replayed from CUDA graphs: for systems so small that launching a kernel takes
 longer than running it.
 
-All that depends on the neighbour list is made once for it, with a skin, and padded (padding.py). What depends on positions
-is captured once for each kind of evaluation and shape (https://docs.pytorch.org/docs/stable/notes/cuda.html#cuda-graphs)
-and replayed from then on with other positions in the same memory. Each evaluation asks the device one question: whether
-the lists still hold. On a CPU the same is done without capturing, which is of use for tests alone.
+All that depends on the neighbour list is made once for it, with a skin, and padded (padding.py). What depends on
+positions is captured once for each kind of evaluation and set of shapes, and replayed with other positions in the same
+memory (https://docs.pytorch.org/docs/stable/notes/cuda.html#cuda-graphs). Each evaluation asks the device one question:
+whether the lists still hold. On a CPU the same is done without capturing, which is of use for tests alone.
 
-What edges in the skin and padding cost, replaying must win back: that pays below some thousand atoms.
+Edges in the skin and the padding are work that replaying must win back: benchmarks/compiled.py measures it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from dataclasses import dataclass, fields
 import torch
 from torch import Tensor
 
-from mlcalc.errors import UsageError
+from mlcalc.errors import RunError, UsageError
 from mlcalc.evaluation import Evaluation, Wanted
 from mlcalc.neighbours import Neighbours
 from mlcalc.potentials.autodiff import Graph
@@ -125,6 +125,7 @@ class GraphedPotential(CompiledPotential):
         if wanted not in self._replays:
             self._replays[wanted] = _Replay(lambda: self._evaluation(system, wanted), self.device)
         *values, asked = self._replays[wanted]()
+        assert asked is not None
         changed = (cell - system.structure.cell).abs().max()
         moved, shortest, strained = torch.cat([asked, changed[None]]).tolist()
         # written so that not-a-number makes lists anew
@@ -163,8 +164,12 @@ class _Replay:
                     function()
             here.wait_stream(stream)
             self._graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(self._graph, stream=stream):
-                self._outputs = function()
+            try:
+                with torch.cuda.graph(self._graph, stream=stream):
+                    self._outputs = function()
+            except RuntimeError as error:
+                reason = str(error).splitlines()[0]
+                raise RunError(f"cuda graphs: cannot capture an evaluation ({reason}); do without them") from error
 
     def __call__(self) -> tuple[Tensor | None, ...]:
         if self._graph is None:

@@ -1,8 +1,8 @@
 """The lists that a network reads, made once for a neighbour list and padded to lengths that stay the same.
 
-Lists hold all that may come within their cutoffs while no atom moves farther than skin/2, and are filled up with edges of
-an atom to itself that are twice as long as the cutoff. Beyond its cutoff a radial function is zero to the bits, and so is
-its derivative (radial.py): what is too long, and what fills up, gives exactly nothing.
+Lists hold all that may come within their cutoffs while no atom moves farther than skin/2, and are filled up with edges
+of an atom to itself that are twice as long as the cutoff. Beyond its cutoff a radial function is zero to the bits, and
+so is its derivative (radial.py): what is too long, and what fills up, gives exactly nothing.
 
 What is left of an evaluation is arithmetic on tensors of constant shape, without a question to the processor in it.
 """
@@ -91,7 +91,7 @@ def lengths(lists: Lists) -> dict[str, int]:
 
 
 def room_for(length: int) -> int:
-    """A length above this one by a sixteenth to a fifth, of few that there are: sixteen from one power of two to the next."""
+    """A length above this one by a sixteenth to a fifth; there are sixteen from one power of two to the next."""
     wanted = max(2, length + length // 16 + 1)
     step = 2 ** max(0, wanted.bit_length() - 5)
     return -(-wanted // step) * step
