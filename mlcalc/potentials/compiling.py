@@ -1,7 +1,7 @@
 """Making a compiled package (see compiled.py) of one of our networks, by torch's AOTInductor.
 
 The network's arithmetic, derivatives by the edges included, is traced with numbers of atoms, edges, pairs and triples
-as symbols, exported, and compiled to a library for each kind of evaluation: one package serves structures of all sizes.
+as symbols, and compiled to a library for each kind of evaluation: one package serves structures of all sizes.
 """
 
 from __future__ import annotations
@@ -148,11 +148,10 @@ def check_tools(device_type: str = "cpu") -> None:
 def _compiled(network: Network, kind: str, graph: Graph, places: Places) -> Any:
     """The files of one program."""
     tensors = tuple(tensors_in((graph, places)))
-    shapes = tuple({0: torch.export.Dim.DYNAMIC} for _ in tensors)
     try:
         with undisturbed():
-            traced = trace(network, kind, graph, places)
-            module = torch.export.export(traced, tensors, dynamic_shapes=shapes).module(check_guards=False)
+            # with torch.export in between every list would have a size of its own, and compiling takes longer
+            module = trace(network, kind, graph, places)
             # with more threads the loops would add up in changing order, and no run would repeat itself to the bits
             options = {"aot_inductor.package": True, "cpp.threads": 1}
             return torch._inductor.aot_compile(module, tensors, options=options)

@@ -133,7 +133,7 @@ def test_one_program_for_all_batches(pair, make_water, monkeypatch):
     for structure in batches:
         neighbours = neighbour_list(structure, network.cutoff)
         expected.append((structure, neighbours, network.evaluate(structure, neighbours, JOINT)))
-    assert len({neighbours.n_edges for _, neighbours, _ in expected}) == len(batches)
+    assert len({neighbours.n_edges for _, neighbours, _ in expected}) > 3
     monkeypatch.setattr(compiled.network, "arithmetic", refuse)
     monkeypatch.setattr(torch._inductor, "aot_compile", refuse)
     for structure, neighbours, of_network in expected:
