@@ -13,7 +13,6 @@ from pathlib import Path
 
 import torch
 
-import mlcalc
 from mlcalc.errors import RunError
 
 
@@ -37,7 +36,7 @@ def export_apart(
         with what the first that failed said.
     """
     how = ["--dtype", str(dtype).removeprefix("torch."), "--device", str(device)]
-    folder = str(Path(mlcalc.__file__).parent.parent)
+    folder = str(Path(__file__).parents[2])  # that of the package, wherever it was found
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([folder, os.environ.get("PYTHONPATH", "")])}
     with ExitStack() as stack:
         runs = {}
