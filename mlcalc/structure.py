@@ -12,7 +12,7 @@ from torch import Tensor
 
 from mlcalc.errors import UsageError
 
-_SHORTEST_DISTANCE = 0.2  # Å; closer pairs are a broken file, not chemistry (H2 at 0.74 Å is the shortest bond)
+SHORTEST_DISTANCE = 0.2  # Å; closer pairs are a broken file, not chemistry (H2 at 0.74 Å is the shortest bond)
 
 
 @dataclass(frozen=True)
@@ -212,9 +212,9 @@ def check_overlap(structure: Structure, vectors: Tensor, centre: Tensor, neighbo
         return
     squared, edge = vectors.square().sum(dim=1).min(dim=0)
     shortest = float(squared) ** 0.5
-    if shortest < _SHORTEST_DISTANCE:
+    if shortest < SHORTEST_DISTANCE:
         i, j = int(centre[edge]), int(neighbour[edge])
         raise UsageError(
             f"structure: atoms {i} and {j} are {shortest:.3f} Å apart; "
-            f"atoms nearer than {_SHORTEST_DISTANCE} Å are taken for an error: remove one of them or check the cell"
+            f"atoms nearer than {SHORTEST_DISTANCE} Å are taken for an error: remove one of them or check the cell"
         )

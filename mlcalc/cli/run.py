@@ -17,6 +17,11 @@ def add_run(commands: Any) -> None:
     add_forces(one)
     one.add_argument("--n-inner", type=INNER, metavar="M", help="inner steps in an outer one (default: 8 with mts)")
     one.add_argument("--steps", type=COUNT, required=True, metavar="N", help="outer steps, from the very start")
+    one.add_argument(
+        "--compile", action="store_true",
+        help="for this machine; takes minutes once for a potential of ours, then about half the time of a step",
+    )  # fmt: skip
+    one.add_argument("--cuda-graphs", action="store_true", help="replay evaluations; for small systems on a GPU")
     _add_ensemble(one)
     one.add_argument("--temperature-K", type=TEMPERATURE, default=300.0, metavar="T", help="at the start; of the bath")
     one.add_argument("--seed", type=SEED, default=0, metavar="N", help="of all randomness")
@@ -66,6 +71,7 @@ def _add_ensemble(one: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     from mlcalc.audit.progress import Reporter
     from mlcalc.cli.inputs import load_potential, read_structure, usual_forces, writable
+    from mlcalc.cli.quickening import quickened
     from mlcalc.simulation.ensembles import EnsembleOptions
     from mlcalc.simulation.formats import OWN, check_ending, export
     from mlcalc.simulation.run import SimulationSettings, simulate
@@ -81,6 +87,7 @@ def run(arguments: argparse.Namespace) -> int:
     n_inner = arguments.n_inner or (8 if forces == "mts" else 1)
     if forces != "mts" and n_inner != 1:
         raise UsageError(f"n-inner: got {n_inner} with {forces} forces; it goes with --forces mts only")
+    potential = quickened(potential, forces, arguments)
     names = ("steps", "stride", "temperature_K", "seed", "on_drift", "max_energy_change_meV")
     settings = SimulationSettings(
         **{name: getattr(arguments, name) for name in names},
