@@ -145,6 +145,10 @@ def _add_run(commands: Any) -> None:
     one.add_argument("--n-inner", type=_INNER, metavar="M", help="inner steps in an outer one (default: 8 with mts)")
     one.add_argument("--steps", type=_COUNT, required=True, metavar="N", help="outer steps, from the very start")
     _add_ensemble(one)
+    one.add_argument(
+        "--hydrogen-mass", type=_number(0, 100, "amu"), metavar="M",
+        help="amu, e.g. 3; taken from the bonded heavy atoms (default: as it is)",
+    )  # fmt: skip
     one.add_argument("--temperature-K", type=_TEMPERATURE, default=300.0, metavar="T", help="at the start; of the bath")
     one.add_argument("--seed", type=_SEED, default=0, metavar="N", help="of all randomness")
     one.add_argument("--stride", type=_COUNT, default=1, metavar="N", help="outer steps from frame to frame")
@@ -172,10 +176,22 @@ def _add_ensemble(one: argparse.ArgumentParser) -> None:
         help="langevin is nvt with that thermostat (default: nve)",
     )  # fmt: skip
     one.add_argument(
-        "--thermostat", choices=("langevin", "bussi", "nose-hoover", "gle"), help="of nvt and npt (default: langevin)"
+        "--thermostat", choices=("langevin", "bussi", "nose-hoover", "gle", "sin-r"),
+        help="of nvt and npt (default: langevin); sin-r: nvt, positions only: long outer steps, no physical dynamics",
+    )  # fmt: skip
+    friction = _number(0, 1e4, "1/ps")
+    one.add_argument(
+        "--friction-per-ps", type=friction, metavar="G", help="of langevin (default: 1) and sin-r (default: 100)"
     )
-    one.add_argument("--friction-per-ps", type=_number(0, 1e4, "1/ps"), metavar="G", help="of langevin (default: 1)")
-    one.add_argument("--thermostat-time-ps", type=time, metavar="T", help="of bussi and nose-hoover (default: 0.1)")
+    one.add_argument(
+        "--hydrogen-friction-per-ps", type=friction, metavar="G", help="of langevin, on hydrogen (default: the same)"
+    )
+    one.add_argument(
+        "--thermostat-time-ps", type=time, metavar="T", help="of bussi, nose-hoover (default: 0.1), sin-r (0.01)"
+    )
+    one.add_argument(
+        "--regulation", type=_number(1, 1e3, "", inclusive=True), metavar="L", help="of sin-r (default: 1)"
+    )
     one.add_argument("--gle-file", metavar="FILE", help="matrices A and C of gle, as GLE4MD writes them")
     one.add_argument(
         "--barostat", choices=("isotropic", "full"), help="what of the cell moves in npt (default: isotropic)"

@@ -99,6 +99,7 @@ def audit(arguments: argparse.Namespace) -> int:
 
 def run(arguments: argparse.Namespace) -> int:
     from mlcalc.audit.progress import Reporter
+    from mlcalc.masses import repartition_hydrogen_mass
     from mlcalc.simulation.ensembles import EnsembleOptions
     from mlcalc.simulation.formats import OWN, check_ending, export
     from mlcalc.simulation.run import SimulationSettings, simulate
@@ -109,6 +110,8 @@ def run(arguments: argparse.Namespace) -> int:
     ensemble = EnsembleOptions(**{f.name: getattr(arguments, f.name) for f in fields(EnsembleOptions)}).make()
     path = _writable(output.with_suffix(OWN), "output")
     atoms, _ = _read_structure(arguments.structure)
+    if arguments.hydrogen_mass:
+        atoms = repartition_hydrogen_mass(atoms, arguments.hydrogen_mass)
     potential = _load(arguments)
     forces = arguments.forces or _usual_forces(potential)
     n_inner = arguments.n_inner or (8 if forces == "mts" else 1)

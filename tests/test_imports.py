@@ -15,6 +15,7 @@ ORDER = (
     ("errors", "units", "quantities", "memory"),
     ("structure",),
     ("neighbours",),
+    ("masses",),
     ("evaluation",),
     ("potentials",),
     ("integrators",),

@@ -178,7 +178,8 @@ class NativeEngine:
             raise UsageError(
                 f"momenta: got shape {tuple(momenta.shape)}; give finite numbers of shape {tuple(positions.shape)}"
             )
-        return Phase(positions, momenta.to(positions), self.structure.masses[:, None])
+        masses, numbers = self.structure.masses[:, None], self.structure.numbers
+        return Phase(positions, momenta.to(positions), masses, numbers=numbers)
 
     def _evaluate(self, phase: Phase, kind: str) -> Evaluation:
         self.counts[kind] += 1

@@ -23,6 +23,7 @@ class Phase:
     own : (n,), float64, variables of a thermostat's own (chains, auxiliary momenta); None where it has none
     cell : h, (3, 3), Å, rows are lattice vectors, on the CPU; None where no barostat moves it
     strain_rate : v, (3, 3), 1/time, symmetric, on the CPU; None as well
+    numbers : (n_atoms,), int64, atomic numbers, for baths that tell elements apart; None where nobody gave them
     """
 
     positions: Tensor
@@ -32,6 +33,7 @@ class Phase:
     own: Tensor | None = None
     cell: Tensor | None = None
     strain_rate: Tensor | None = None
+    numbers: Tensor | None = None
 
 
 def kick(phase: Phase, force: Tensor, time: float | Tensor) -> Phase:

@@ -228,6 +228,10 @@ class _Run:
         """Refuse to go on with anything but the same run, which may only become longer."""
         if not np.array_equal(record.numbers, self.structure.numbers.cpu().numpy()):
             raise UsageError(f"restart: {self.path} holds other atoms; give the structure of that run")
+        if not np.array_equal(record.masses, self.structure.masses.cpu().numpy()):
+            raise UsageError(
+                f"restart: {self.path} holds other masses; give the structure and hydrogen mass of that run"
+            )
         free = {"steps", "on_drift", "max_energy_change_meV"}
         for name, value in self._provenance().items():
             before = record.provenance.get(name)
