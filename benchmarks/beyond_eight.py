@@ -190,7 +190,7 @@ def _estimate(measure):  # type: ignore[no-untyped-def]
 
 
 def costs(potential, rounds: int) -> np.ndarray:  # type: ignore[no-untyped-def]
-    """(4,), ms, medians, taken in turn: a direct, a conservative, a joint evaluation; an inner step of SIN(R) beside it."""
+    """(4,), ms, medians, taken in turn: direct, conservative, joint evaluation; an inner step of SIN(R) beside it."""
     structure = Structure.from_ase(mlcalc.water_box())
     bath = SINR(KELVIN)
     engines = [

@@ -98,4 +98,4 @@ class Langevin(Thermostat):
             return keep
         assert phase.numbers is not None
         of_hydrogen = math.exp(-self.hydrogen_friction_per_ps * time / units.PICOSECOND)
-        return torch.where((phase.numbers == 1)[:, None], of_hydrogen, keep).to(phase.momenta.dtype)
+        return torch.full_like(phase.masses, keep).masked_fill((phase.numbers == 1)[:, None], of_hydrogen)

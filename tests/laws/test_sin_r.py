@@ -168,11 +168,11 @@ def test_no_resonance(half_periods: int) -> None:
     both = split(lambda q: -FAST * q, lambda q: -SLOW * q)
     start = moving(100, 6, (KT / (FAST + SLOW)) ** 0.5)
     phase, forces = start, both(start)
-    for _ in range(300):
+    for _ in range(100):
         phase, forces = respa.step(
             phase, forces, lambda p: both(p).fast, both, units.from_femtoseconds(timestep_fs), n_inner
         )
-    assert float(phase.positions.square().mean() / start.positions.square().mean()) > 1e3
+    assert float(phase.positions.square().mean() / start.positions.square().mean()) > 100
     phases = sample(SINR(300.0), start, both, timestep_fs, n_inner, 160 // half_periods)
     squares = torch.stack([phase.positions.square() for phase in phases[5:]]).mean(dim=0).flatten() * (FAST + SLOW) / KT
     assert float(squares.mean()) == pytest.approx(1.0, abs=0.05 + 4 * float(squares.std()) / 300**0.5)
