@@ -210,7 +210,7 @@ def test_the_ledger_closes(n_inner: int) -> None:
     for timestep in timesteps:
         ends = [next(run(ensemble, start, 1, float(timestep), n_inner)) for start in starts]
         errors.append(np.sqrt(np.mean([(conserved(e) - conserved(s)) ** 2 for s, e in zip(starts, ends, strict=True)])))
-    assert np.polyfit(np.log(timesteps), np.log(errors), 1)[0] == pytest.approx(3.0 if n_inner == 1 else 2.5, abs=0.5)
+    assert np.polyfit(np.log(timesteps), np.log(errors), 1)[0] == pytest.approx(3.0, abs=0.2)
     heats = [end.heat - start.heat for start, end in zip(starts, ends, strict=True)]
     assert np.std(heats) > 20 * errors[-1]
 
