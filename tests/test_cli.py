@@ -154,6 +154,7 @@ def test_run_with_heavy_hydrogen_and_long_outer_steps(here, tmp_path, capsys):
     path = tmp_path / "a.trajectory"
     bath = ["--ensemble", "nvt", "--thermostat", "sin-r", "--regulation", "2"]
     assert cli.main([*where, *bath, "--output", str(path)]) == 0
+    assert "note: SIN(R): positions are those of 300 K" in capsys.readouterr().out
     record = read_trajectory(path)
     assert set(record.masses[record.numbers == 1]) == {3.0}
     assert record.provenance["thermostat"]["regulation"] == 2.0

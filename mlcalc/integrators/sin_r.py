@@ -90,6 +90,14 @@ class SINR(Thermostat):
     def memory_ps(self) -> float:
         return max(self.time_ps, 1 / self.friction_per_ps)
 
+    @property
+    def caveat(self) -> str:
+        kinetic = self.regulation / (self.regulation + 1) * self.temperature_K
+        return (
+            f"SIN(R): positions are those of {self.temperature_K:g} K; velocities are bound, their temperature is meant "
+            f"to be {kinetic:g} K, and time is no physical time: no diffusion, spectra or rates"
+        )
+
     def start(self, phase: Phase) -> Tensor:
         """p, which the given momenta are, and η, drawn from its distribution."""
         random = noise.normal(phase.momenta, self.seed, 0, noise.START)

@@ -39,6 +39,11 @@ class Thermostat(abc.ABC):
     def memory_ps(self) -> float:
         """ps, within which it takes out again what something else brings in."""
 
+    @property
+    def caveat(self) -> str:
+        """What a user of its records must know, or nothing."""
+        return ""
+
     def freedom(self, n_atoms: int) -> int:
         """Degrees of freedom that it holds at the temperature; 3 less where it leaves the centre of mass at rest."""
         return 3 * n_atoms

@@ -166,7 +166,8 @@ class _Run:
         self.engine = self._engine()
         self.guard = EnergyGuard(self.structure.n_atoms, settings.held.memory_ps)
         self.lines: list[Line] = []  # of the log that a continuation finds
-        self.remarks: list[str] = []
+        thermostat = settings.held.thermostat
+        self.remarks: list[str] = [thermostat.caveat] if thermostat is not None and thermostat.caveat else []
         self.last: Frame | None = None  # written, and sane
         self.fresh = True
 
