@@ -16,6 +16,7 @@ from dataclasses import replace
 from typing import overload
 
 import ase
+import numpy as np
 import torch
 from ase.data import chemical_symbols, covalent_radii
 from torch import Tensor
@@ -88,18 +89,17 @@ def _owners(structure: Structure) -> Tensor:
     """(n_atoms,), int64: the nearest heavy atom that each hydrogen is bonded to; −1 where there is none."""
     radii = torch.as_tensor(covalent_radii, dtype=structure.dtype, device=structure.device)
     heavy = structure.numbers > 1
-    owners = torch.full_like(structure.numbers, -1)
     if not bool(heavy.any()):
-        return owners
+        return torch.full_like(structure.numbers, -1)
     reach = _REACH * (radii[1] + radii[structure.numbers[heavy]])
     edges = neighbour_list(structure, float(reach.max()))
     distance = edges.vectors(structure).norm(dim=1)
     bonded = (structure.numbers[edges.centre] == 1) & heavy[edges.neighbour]
     bonded &= distance <= _REACH * (radii[1] + radii[structure.numbers[edges.neighbour]])
-    # the last written wins: the nearest
-    for edge in torch.nonzero(bonded)[:, 0][distance[bonded].argsort(descending=True)].tolist():
-        owners[edges.centre[edge]] = edges.neighbour[edge]
-    return owners
+    edge = torch.nonzero(bonded)[:, 0][distance[bonded].argsort(descending=True)]
+    owners = np.full(structure.n_atoms, -1)
+    owners[edges.centre[edge].cpu().numpy()] = edges.neighbour[edge].cpu().numpy()  # the last one stays: the nearest
+    return torch.from_numpy(owners).to(structure.device)
 
 
 def _check_heavier(structure: Structure, masses: Tensor, owners: Tensor, hydrogen_mass: float) -> None:

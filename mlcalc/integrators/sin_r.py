@@ -1,7 +1,7 @@
 """Stochastic isokinetic dynamics, SIN(R): multiple time steps without resonance.
 
-    q̇ = v,    ṗ = F − η p_S,    Q η̇ = (L+1)/L m v² − kT − γ Q η + sqrt(2 γ Q kT) Ẇ,    for each degree of freedom
-    v = c tanh(p/(m c)),    c² = L kT/m,    Q = L kT τ²,    η p_S: so that d sinh(p/(m c))/dt = −η sinh(p/(m c))
+    q̇ = v,    ṗ = F − η m v,    Q η̇ = (L+1)/L m v² − kT − γ Q η + sqrt(2 γ Q kT) Ẇ
+    v = c tanh(p/(m c)),    c² = L kT/m,    Q = L kT τ²,    with an η for each degree of freedom
 
 No velocity passes c, however hard a force kicks. So an outer step in resonance with a vibration, which in r-RESPA
 drives velocities without bound, does no harm here. What is sampled is
@@ -22,7 +22,7 @@ a plain kick; so p, conjugate to q, is what r-RESPA kicks, and
 is conserved as energy is in r-RESPA. With larger L velocities come nearer to Maxwell's, and the bound is farther away.
 
 The bath acts on each inner step, between the half drifts ("middle", XI-RESPA in the paper's words), split as
-η(t/2) p(t/2) O(t) p(t/2) η(t/2), each exact.
+η(t/2) p(t/2) O(t) p(t/2) η(t/2), each exact; that of p is sinh(p/(m c)) ← sinh(p/(m c)) e^(−t η).
 
 | symbol | variable |
 |---|---|
@@ -94,8 +94,8 @@ class SINR(Thermostat):
     def caveat(self) -> str:
         kinetic = self.regulation / (self.regulation + 1) * self.temperature_K
         return (
-            f"SIN(R): positions are those of {self.temperature_K:g} K; velocities are bound, their temperature is meant "
-            f"to be {kinetic:g} K, and time is no physical time: no diffusion, spectra or rates"
+            f"SIN(R): positions are those of {self.temperature_K:g} K; velocities are bound, their temperature is "
+            f"meant to be {kinetic:g} K, and time is no physical time: no diffusion, spectra or rates"
         )
 
     def start(self, phase: Phase) -> Tensor:
