@@ -140,6 +140,19 @@ def test_a_well_and_its_velocities(regulation: float, timestep_fs: float, n_inne
     assert stats.kstest(x, lambda at: np.interp(at, grid, whole / whole[-1])).pvalue > 0.01
 
 
+def test_inner_steps_must_be_short_all_the_same() -> None:
+    """⟨q²⟩ is right with steps of a ninth of a period, and wrong by 42(1) % with two (500 atoms, 3000 steps)."""
+    errors = []
+    for timestep_fs in (1.0, 2.0):
+        start = moving(200, 4, (KT / FAST) ** 0.5)
+        phases = sample(SINR(300.0), start, split(lambda q: -FAST * q, torch.zeros_like), timestep_fs, 1, 500)
+        squares = torch.stack([phase.positions.square() for phase in phases[100:]]).mean(dim=0).flatten() * FAST / KT
+        errors.append((float(squares.mean()) - 1, float(squares.std()) / 600**0.5))
+    (short, short_error), (long, long_error) = errors
+    assert abs(short) < 0.01 + 4 * short_error
+    assert abs(long - 0.42) < 0.01 + 4 * long_error
+
+
 def test_a_double_well() -> None:
     """U = 2 kT (q² − 1)²: the places of 900 independent coordinates, by Kolmogorov and Smirnov against exp(−U/kT).
     All start in the right well; U split in a stiff and a soft part, outer steps of a sixth of a period in a well."""
@@ -150,7 +163,7 @@ def test_a_double_well() -> None:
     both = split(lambda q: 0.9 * whole(q), lambda q: 0.1 * whole(q))
     start = moving(300, 5)
     start = replace(start, positions=1 + 0 * start.positions, masses=0.01 * start.masses)
-    last = sample(SINR(300.0, seed=2), start, both, 4.0, 4, 800)[-1]
+    last = sample(SINR(300.0, seed=2), start, both, 4.0, 4, 500)[-1]
     grid = np.linspace(-3, 3, 3001)
     exact = cumulative_trapezoid(np.exp(-2 * (grid**2 - 1) ** 2), grid, initial=0)
     assert (
@@ -166,16 +179,16 @@ def test_no_resonance(half_periods: int) -> None:
     angle -= np.arctan(SLOW / FAST * angle / 2)
     timestep_fs, n_inner = PERIOD_FS * angle / (2 * np.pi), 18 * half_periods
     both = split(lambda q: -FAST * q, lambda q: -SLOW * q)
-    start = moving(100, 6, (KT / (FAST + SLOW)) ** 0.5)
+    start = moving(80, 6, (KT / (FAST + SLOW)) ** 0.5)
     phase, forces = start, both(start)
     for _ in range(100):
         phase, forces = respa.step(
             phase, forces, lambda p: both(p).fast, both, units.from_femtoseconds(timestep_fs), n_inner
         )
     assert float(phase.positions.square().mean() / start.positions.square().mean()) > 100
-    phases = sample(SINR(300.0), start, both, timestep_fs, n_inner, 160 // half_periods)
+    phases = sample(SINR(300.0), start, both, timestep_fs, n_inner, 120 // half_periods)
     squares = torch.stack([phase.positions.square() for phase in phases[5:]]).mean(dim=0).flatten() * (FAST + SLOW) / KT
-    assert float(squares.mean()) == pytest.approx(1.0, abs=0.05 + 4 * float(squares.std()) / 300**0.5)
+    assert float(squares.mean()) == pytest.approx(1.0, abs=0.05 + 4 * float(squares.std()) / 240**0.5)
 
 
 @pytest.mark.parametrize("n_inner", [1, 4])
