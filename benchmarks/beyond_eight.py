@@ -14,7 +14,7 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import ase
@@ -27,12 +27,15 @@ from mlcalc import units
 from mlcalc.diagnosis import radial_distribution
 from mlcalc.diagnostics import equipartition, nve_drift
 from mlcalc.errors import RunError, TooShortToTell
+from mlcalc.evaluation import JOINT, Evaluation, Wanted, required, split_forces
 from mlcalc.integrators.bussi import Bussi
 from mlcalc.integrators.ensemble import Ensemble
 from mlcalc.integrators.langevin import Langevin
 from mlcalc.integrators.sin_r import SINR
 from mlcalc.masses import repartition_hydrogen_mass
 from mlcalc.memory import keep_freed_memory
+from mlcalc.neighbours import Neighbours
+from mlcalc.potentials.potential import Potential
 from mlcalc.simulation.run import SimulationSettings, simulate
 from mlcalc.structure import Structure
 from mlcalc.trajectory import Trajectory, read_trajectory
@@ -44,15 +47,17 @@ PAIRS = ("H-O", "O-O")
 
 @dataclass(frozen=True)
 class Cell:
-    """One run: a method, its inner step and its number of inner steps."""
+    """One run: a method, its inner step, its number of inner steps, and how much worse than it is the fast force is."""
 
     method: str
     inner_fs: float
     n_inner: int
+    strength: float = 1.0
 
     @property
     def name(self) -> str:
-        return f"{self.method}-{self.inner_fs:g}-{self.n_inner}"
+        worse = "" if self.strength == 1 else f"-times-{self.strength:g}"
+        return f"{self.method}-{self.inner_fs:g}-{self.n_inner}{worse}"
 
     @property
     def mass(self) -> float | None:
@@ -71,6 +76,28 @@ class Cell:
         return Ensemble(Bussi(KELVIN, 0.1, seed=1))
 
 
+class Worse(Potential):
+    """A potential whose direct force is `strength` times as far from the conservative one, as a quick student's is."""
+
+    def __init__(self, base: Potential, strength: float) -> None:
+        self.base, self.strength = base, strength
+        self.name, self.cutoff, self.provides = f"{base.name}, times {strength:g}", base.cutoff, base.provides
+
+    def evaluate(self, structure: Structure, neighbours: Neighbours, wanted: Wanted) -> Evaluation:
+        found = self.base.evaluate(structure, neighbours, wanted | JOINT)
+        slow, _ = split_forces(found)
+        return replace(found, direct_force=required(found, "direct_force") - (self.strength - 1) * slow)
+
+    differentiable = evaluate  # nobody differentiates it here
+
+    def check_species(self, structure: Structure) -> None:
+        self.base.check_species(structure)
+
+    device = property(lambda self: self.base.device)
+    dtype = property(lambda self: self.base.dtype)
+    fingerprint = property(lambda self: f"{self.base.fingerprint} times {self.strength:g}")
+
+
 REFERENCE = Cell("conservative", 0.5, 1)
 CELLS = (
     *(Cell("bussi", 0.5, n) for n in (8, 12, 16, 20, 32)),
@@ -80,6 +107,10 @@ CELLS = (
     *(Cell("sin-r", 0.5, n) for n in (16, 20, 32)),
     Cell("sin-r-4", 0.5, 20),
     Cell("hmr-sin-r", 1.0, 16),
+    *(Cell("bussi", 0.5, n, 10.0) for n in (8, 16)),
+    Cell("hmr", 1.0, 8, 10.0),
+    Cell("langevin", 0.5, 16, 10.0),
+    Cell("sin-r", 0.5, 16, 10.0),
 )
 
 
@@ -109,6 +140,7 @@ def advance(cell: Cell, potential, atoms: ase.Atoms, scratch: Path, end_ps: floa
         forces="conservative" if cell is REFERENCE else "mts", ensemble=cell.ensemble, temperature_K=KELVIN, seed=1,
         max_energy_change_meV=1e9, on_drift="continue",
     )  # fmt: skip
+    potential = potential if cell.strength == 1 else Worse(potential, cell.strength)
     start = atoms if cell.mass is None else repartition_hydrogen_mass(atoms, cell.mass)
     try:
         outcome = simulate(potential, start, settings, path, restart=True)
@@ -140,7 +172,7 @@ def reduced(cell: Cell, record: Trajectory) -> dict[str, np.ndarray]:
     """Series over the frames, and what their positions say; what comes before SKIP_PS is left out."""
     used = record.time_ps >= SKIP_PS - 1e-9
     made = {"reached_ps": record.time_ps[-1:]}
-    if used.sum() < 16:
+    if used.sum() < 8:
         return made
     time_ps, positions, masses = record.time_ps[used], record.positions[used], record.masses
     elements = [{1: "H", 8: "O"}[int(number)] for number in record.numbers]
@@ -156,8 +188,9 @@ def reduced(cell: Cell, record: Trajectory) -> dict[str, np.ndarray]:
         pair = "-".join(sorted(found.pair.split("-")))
         made |= {f"r_{pair}": found.r, f"g_{pair}": found.g, f"error_{pair}": found.standard_error}
     made["moved"] = displacements(record, positions, time_ps)
-    drift = _estimate(lambda: nve_drift.measure(time_ps, record.conserved[used], len(masses))).slope
-    made["balance"] = np.array([drift.value, drift.standard_error])
+    drift = _estimate(lambda: nve_drift.measure(time_ps, record.conserved[used], len(masses), KELVIN))
+    made["balance"] = np.array([drift.slope.value, drift.slope.standard_error])
+    made["pumped"] = np.array([drift.foretold.value, drift.foretold.standard_error])
     return {
         name: np.asarray(values, dtype=np.float32 if name[:2] in ("g_", "er") else float)
         for name, values in made.items()

@@ -82,8 +82,13 @@ def write(results: Path, cells: Sequence[Any], reference_cell: Any) -> None:
     print(made)
 
 
-def _order(cell: Any) -> tuple[int, float]:
-    return list(TITLES).index(cell.method), cell.inner_fs * cell.n_inner
+def _order(cell: Any) -> tuple[float, int, float]:
+    return cell.strength, list(TITLES).index(cell.method), cell.inner_fs * cell.n_inner
+
+
+def _title(cell: Any) -> str:
+    worse = "" if cell.strength == 1 else f", fast force {cell.strength:g} times worse"
+    return TITLES[cell.method] + worse
 
 
 def cost(cell: Any, costs: np.ndarray) -> float:
@@ -98,16 +103,16 @@ def cost(cell: Any, costs: np.ndarray) -> float:
 def _table(reference: Series, runs: Sequence[Series], costs: np.ndarray) -> str:
     lines = [
         "| method | inner × M, fs | ps | T of H, K | T of O, K | ΔU, K | spread of O–H, mÅ | g(r) O–H, O–O "
-        "| O moves, Å² | balance, meV/atom/ps | cost |",
-        "|---|---|---|---|---|---|---|---|---|---|---|",
+        "| O moves, Å² | balance | pumped in | cost |",
+        "|---|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     for series in (reference, *runs):
         cell = series.cell
-        head = f"| {TITLES[cell.method]} | {cell.inner_fs:g} × {cell.n_inner} = {series.outer_fs:g} "
+        head = f"| {_title(cell)} | {cell.inner_fs:g} × {cell.n_inner} = {series.outer_fs:g} "
         reached, price = float(series["reached_ps"][0]), f"{cost(cell, costs):.2f}"
         if "T_H" not in series:
             told = "exploded" if series.exploded else "too short"
-            lines.append(f"{head}| {reached:.2g} | {told} | | | | | | | {price} |")
+            lines.append(f"{head}| {reached:.2g} | {told} | | | | | | | | {price} |")
             continue
         tail = " (exploded)" if series.exploded else ""
         energy = (
@@ -123,10 +128,12 @@ def _table(reference: Series, runs: Sequence[Series], costs: np.ndarray) -> str:
         moved = series["moved"]
         # one by one: molecules hardly know of each other's displacement
         far = _told((moved.mean(), moved.std(ddof=1) / len(moved) ** 0.5), 2) if len(moved) else ""
+        outside = cell.ensemble.thermostat is not None and not cell.ensemble.thermostat.inside
+        pumped = _told(tuple(series["pumped"]), 2) if outside else ""
         lines.append(
             f"{head}| {reached:.2g}{tail} | {_told(series.mean('T_H'), 0)} | {_told(series.mean('T_O'), 0)} | {energy} "
             f"| {_told(series.mean('spread', 1000), 1)} | {misfit} | {far} | "
-            f"{_told(tuple(series['balance']), 2)} | {price} |"
+            f"{_told(tuple(series['balance']), 2)} | {pumped} | {price} |"
         )
     return "\n".join(lines) + "\n"
 
@@ -145,7 +152,7 @@ def _costs(costs: np.ndarray) -> str:
 
 def _figure(reference: Series, runs: Sequence[Series], path: Path) -> None:
     figure, ((hydrogen, oxygen), (bond, shells)) = plt.subplots(2, 2, figsize=(10, 7), constrained_layout=True)
-    shown = [series for series in runs if "T_H" in series]
+    shown = [series for series in runs if "T_H" in series and series.cell.strength == 1]
     methods = list(dict.fromkeys(series.cell.method for series in shown))
     for k, method in enumerate(methods):
         some = [series for series in shown if series.cell.method == method]
