@@ -20,7 +20,7 @@ class Phase:
     momenta : p, (n_atoms, 3), amu·Å/time
     masses : m, (n_atoms, 1), amu
     heat : eV, the ledger: what thermostats and a barostat have brought in so far
-    own : (n,), float64, variables of a thermostat's own (chains, auxiliary momenta); None where it has none
+    own : (n, …), float64, variables of a thermostat's own (chains, auxiliary momenta); None where it has none
     cell : h, (3, 3), Å, rows are lattice vectors, on the CPU; None where no barostat moves it
     strain_rate : v, (3, 3), 1/time, symmetric, on the CPU; None as well
     numbers : (n_atoms,), int64, atomic numbers, for baths that tell elements apart; None where nobody gave them

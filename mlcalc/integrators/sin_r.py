@@ -101,7 +101,7 @@ class SINR(Thermostat):
     def start(self, phase: Phase) -> Tensor:
         """p, which the given momenta are, and η, drawn from its distribution."""
         random = noise.normal(phase.momenta, self.seed, 0, noise.START)
-        return torch.stack([phase.momenta, self._spread * random]).flatten()
+        return torch.stack([phase.momenta, self._spread * random])
 
     @property
     def _spread(self) -> float:
@@ -122,7 +122,7 @@ class SINR(Thermostat):
         own = torch.stack([phase.momenta, phase.own.reshape(2, *phase.momenta.shape)[1]])
         scale = self._scale(phase)
         heat = phase.heat + self._excess(phase.momenta, phase)
-        return replace(phase, momenta=scale * (phase.momenta / scale).tanh(), own=own.flatten(), heat=heat)
+        return replace(phase, momenta=scale * (phase.momenta / scale).tanh(), own=own, heat=heat)
 
     def _excess(self, momenta: Tensor, phase: Phase) -> float:
         """What records call kinetic energy, m v²/2, less what the dynamics keeps."""
@@ -152,7 +152,7 @@ class SINR(Thermostat):
         speed = speed + time / 2 * self._pull(rapidity)
         heat = phase.heat + float((self._energy(rapidity) - self._energy(before)).sum())
         momenta = scale * rapidity
-        return replace(phase, momenta=momenta, own=torch.stack([momenta, speed]).flatten(), heat=heat)
+        return replace(phase, momenta=momenta, own=torch.stack([momenta, speed]), heat=heat)
 
     def _pull(self, rapidity: Tensor) -> Tensor:
         """η̇ = ((L+1)/L m v² − kT)/Q, 1/time²"""

@@ -113,7 +113,7 @@ def test_the_bath_stays_finite_however_fast_an_atom_was_kicked(large: float) -> 
     assert after.own is not None
     assert bool(torch.isfinite(after.own).all()) and np.isfinite(after.heat)
     assert float(after.momenta.abs().max()) <= scale * (1 + 1e-14)
-    x = after.own[:12] / scale
+    x = after.own[0] / scale
     assert bool((x <= 0).all()) and float((x + large).abs().max()) < 1.5
 
 
@@ -134,7 +134,7 @@ def test_a_well_and_its_velocities(regulation: float, timestep_fs: float, n_inne
     assert float(kinetic.mean()) == pytest.approx(exact, abs=0.01 + 4 * float(kinetic.std()) / 30.0)
     last = used[-1]
     assert last.own is not None
-    x = (last.own[:900] / (regulation * MASS * KT) ** 0.5).numpy()
+    x = (last.own[0].flatten() / (regulation * MASS * KT) ** 0.5).numpy()
     grid = np.linspace(-20, 20, 4001)
     whole = cumulative_trapezoid(np.cosh(grid) ** -regulation, grid, initial=0)
     assert stats.kstest(x, lambda at: np.interp(at, grid, whole / whole[-1])).pvalue > 0.01
