@@ -69,7 +69,7 @@ class Cell:
 
     @property
     def ensemble(self) -> Ensemble:
-        if self.method.startswith("sin-r"):
+        if "sin-r" in self.method:
             return Ensemble(SINR(KELVIN, regulation=self.regulation, seed=1))
         if self.method.endswith("langevin"):
             return Ensemble(Langevin(KELVIN, 1.0, seed=1, hydrogen_friction_per_ps=20.0))
