@@ -152,19 +152,28 @@ def _costs(costs: np.ndarray) -> str:
 
 def _figure(reference: Series, runs: Sequence[Series], path: Path) -> None:
     figure, ((hydrogen, oxygen), (bond, shells)) = plt.subplots(2, 2, figsize=(10, 7), constrained_layout=True)
-    shown = [series for series in runs if "T_H" in series and series.cell.strength == 1]
-    methods = list(dict.fromkeys(series.cell.method for series in shown))
-    for k, method in enumerate(methods):
-        some = [series for series in shown if series.cell.method == method]
+    shown = [series for series in runs if "T_H" in series]
+    kinds = list(dict.fromkeys((series.cell.method, series.cell.strength) for series in shown))
+    methods = list(dict.fromkeys(method for method, _ in kinds))
+    for k, (method, strength) in enumerate(kinds):
+        some = [series for series in shown if (series.cell.method, series.cell.strength) == (method, strength)]
+        colour, usual = f"C{methods.index(method)}", strength == 1
         for axes, name, scale in ((hydrogen, "T_H", 1.0), (oxygen, "T_O", 1.0), (bond, "spread", 1000.0)):
             values = np.array([series.mean(name, scale) for series in some])
-            shift = 0.08 * (k - len(methods) / 2)
-            at = [series.outer_fs + shift for series in some]
-            axes.errorbar(at, values[:, 0], values[:, 1], fmt="o-", ms=4, lw=1, capsize=2, color=f"C{k}",
-                          label=TITLES[method])  # fmt: skip
-        last = some[-1]
-        shells.plot(last["r_H-O"], last["g_H-O"], color=f"C{k}", lw=1,
-                    label=f"{TITLES[method]}, {last.outer_fs:g} fs")  # fmt: skip
+            at = [series.outer_fs + 0.08 * (k - len(kinds) / 2) for series in some]
+            style = {
+                "fmt": "o-" if usual else "s:",
+                "mfc": colour if usual else "white",
+                "ms": 4,
+                "lw": 1,
+                "capsize": 2,
+            }
+            axes.errorbar(at, values[:, 0], values[:, 1], color=colour, label=_title(some[0].cell), **style)
+        if usual and method in ("bussi", "hmr", "sin-r"):
+            last = some[-1]
+            shells.plot(
+                last["r_H-O"], last["g_H-O"], color=colour, lw=1, label=f"{TITLES[method]}, {last.outer_fs:g} fs"
+            )
     for axes, name, scale, label in (
         (hydrogen, "T_H", 1.0, "temperature of hydrogen, K"),
         (oxygen, "T_O", 1.0, "temperature of oxygen, K"),
