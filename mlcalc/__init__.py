@@ -36,6 +36,7 @@ _HOMES = {
     "NativeEngine": "mlcalc.engines.native",
     "NoseHoover": "mlcalc.integrators.nose_hoover",
     "SimulationSettings": "mlcalc.simulation.run",
+    "SINR": "mlcalc.integrators.sin_r",
     "Structure": "mlcalc.structure",
     "TwoPotentials": "mlcalc.potentials.two_potentials",
     "Wanted": "mlcalc.evaluation",
@@ -47,6 +48,7 @@ _HOMES = {
     "neighbour_list": "mlcalc.neighbours",
     "read_record": "mlcalc.diagnosis.read",
     "read_trajectory": "mlcalc.trajectory",
+    "repartition_hydrogen_mass": "mlcalc.masses",
     "simulate": "mlcalc.simulation.run",
     "water_box": "mlcalc.potentials.pretrained",
 }
@@ -80,6 +82,8 @@ if TYPE_CHECKING:
     from mlcalc.integrators.gle import GLE as GLE
     from mlcalc.integrators.langevin import Langevin as Langevin
     from mlcalc.integrators.nose_hoover import NoseHoover as NoseHoover
+    from mlcalc.integrators.sin_r import SINR as SINR
+    from mlcalc.masses import repartition_hydrogen_mass as repartition_hydrogen_mass
     from mlcalc.neighbours import neighbour_list as neighbour_list
     from mlcalc.potentials import load as load
     from mlcalc.potentials.ase_calculator import AseCalculator as AseCalculator

@@ -151,6 +151,22 @@ def test_run_takes_an_ensemble(tmp_path, capsys):
         assert words in fails(capsys, [*where, *wrong, "--output", str(tmp_path / "b.trajectory")])
 
 
+def test_run_with_heavy_hydrogen_and_long_outer_steps(here, tmp_path, capsys):
+    where = ["run", *inputs(here), "--steps", "2", "--n-inner", "4", "--hydrogen-mass", "3"]
+    path = tmp_path / "a.trajectory"
+    bath = ["--ensemble", "nvt", "--thermostat", "sin-r", "--regulation", "2"]
+    assert cli.main([*where, *bath, "--output", str(path)]) == 0
+    assert "note: SIN(R): positions are those of 300 K" in capsys.readouterr().out
+    record = read_trajectory(path)
+    assert set(record.masses[record.numbers == 1]) == {3.0}
+    assert record.provenance["thermostat"]["regulation"] == 2.0
+    friction = ["--ensemble", "langevin", "--hydrogen-friction-per-ps", "20"]
+    assert cli.main([*where, *friction, "--output", str(tmp_path / "b.trajectory")]) == 0
+    assert read_trajectory(tmp_path / "b.trajectory").provenance["thermostat"]["hydrogen_friction_per_ps"] == 20.0
+    unchanged = [*where[:-1], "1.008", *bath, "--output", str(path), "--restart"]
+    assert "other masses" in fails(capsys, unchanged)
+
+
 def test_run_takes_the_forces_that_there_are(tmp_path, capsys):
     ase.io.write(tmp_path / "copper.xyz", bulk("Cu", cubic=True))
     where = ["--potential", "ase:ase.calculators.emt:EMT", "--structure", str(tmp_path / "copper.xyz")]

@@ -16,6 +16,7 @@ ORDER = (
     ("structure",),
     ("cell_list",),
     ("neighbours",),
+    ("masses",),
     ("evaluation",),
     ("potentials",),
     ("integrators",),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from dataclasses import fields
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,10 @@ def add_run(commands: Any) -> None:
     )  # fmt: skip
     one.add_argument("--cuda-graphs", action="store_true", help="replay evaluations; for small systems on a GPU")
     _add_ensemble(one)
+    one.add_argument(
+        "--hydrogen-mass", type=number(0, 100, "amu"), metavar="M",
+        help="amu, e.g. 3; taken from the bonded heavy atoms (default: as it is)",
+    )  # fmt: skip
     one.add_argument("--temperature-K", type=TEMPERATURE, default=300.0, metavar="T", help="at the start; of the bath")
     one.add_argument("--seed", type=SEED, default=0, metavar="N", help="of all randomness")
     one.add_argument("--stride", type=COUNT, default=1, metavar="N", help="outer steps from frame to frame")
@@ -55,10 +60,20 @@ def _add_ensemble(one: argparse.ArgumentParser) -> None:
         help="langevin is nvt with that thermostat (default: nve)",
     )  # fmt: skip
     one.add_argument(
-        "--thermostat", choices=("langevin", "bussi", "nose-hoover", "gle"), help="of nvt and npt (default: langevin)"
+        "--thermostat", choices=("langevin", "bussi", "nose-hoover", "gle", "sin-r"),
+        help="of nvt and npt (default: langevin); sin-r: nvt, positions only: long outer steps, no physical dynamics",
+    )  # fmt: skip
+    friction = number(0, 1e4, "1/ps")
+    one.add_argument(
+        "--friction-per-ps", type=friction, metavar="G", help="of langevin (default: 1) and sin-r (default: 100)"
     )
-    one.add_argument("--friction-per-ps", type=number(0, 1e4, "1/ps"), metavar="G", help="of langevin (default: 1)")
-    one.add_argument("--thermostat-time-ps", type=time, metavar="T", help="of bussi and nose-hoover (default: 0.1)")
+    one.add_argument(
+        "--hydrogen-friction-per-ps", type=friction, metavar="G", help="of langevin, on hydrogen (default: the same)"
+    )
+    one.add_argument(
+        "--thermostat-time-ps", type=time, metavar="T", help="of bussi, nose-hoover (default: 0.1), sin-r (0.01)"
+    )
+    one.add_argument("--regulation", type=number(1, 1e3, "", inclusive=True), metavar="L", help="of sin-r (default: 1)")
     one.add_argument("--gle-file", metavar="FILE", help="matrices A and C of gle, as GLE4MD writes them")
     one.add_argument(
         "--barostat", choices=("isotropic", "full"), help="what of the cell moves in npt (default: isotropic)"
@@ -72,6 +87,7 @@ def run(arguments: argparse.Namespace) -> int:
     from mlcalc.audit.progress import Reporter
     from mlcalc.cli.inputs import load_potential, read_structure, usual_forces, writable
     from mlcalc.cli.quickening import quickened
+    from mlcalc.masses import repartition_hydrogen_mass
     from mlcalc.simulation.ensembles import EnsembleOptions
     from mlcalc.simulation.formats import OWN, check_ending, export
     from mlcalc.simulation.run import SimulationSettings, simulate
@@ -82,6 +98,9 @@ def run(arguments: argparse.Namespace) -> int:
     ensemble = EnsembleOptions(**{f.name: getattr(arguments, f.name) for f in fields(EnsembleOptions)}).make()
     path = writable(output.with_suffix(OWN), "output")
     atoms, _ = read_structure(arguments.structure, ":" if arguments.all_frames else -1)
+    if arguments.hydrogen_mass:
+        heavier = partial(repartition_hydrogen_mass, hydrogen_mass=arguments.hydrogen_mass)
+        atoms = [heavier(frame) for frame in atoms] if isinstance(atoms, list) else heavier(atoms)
     potential = load_potential(arguments)
     forces = arguments.forces or usual_forces(potential)
     n_inner = arguments.n_inner or (8 if forces == "mts" else 1)

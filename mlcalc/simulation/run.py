@@ -169,6 +169,8 @@ def check_same(record: Trajectory, structure: Structure, provenance: dict[str, A
     """
     if not np.array_equal(record.numbers, structure.numbers.cpu().numpy()):
         raise UsageError(f"restart: {path} holds other atoms; give the structure of that run")
+    if not np.array_equal(record.masses, structure.masses.cpu().numpy()):
+        raise UsageError(f"restart: {path} holds other masses; give the structure and hydrogen mass of that run")
     free = {"steps", "on_drift", "max_energy_change_meV"}
     for name, value in provenance.items():
         before = record.provenance.get(name)
@@ -195,7 +197,8 @@ class _Run:
         self.engine = self._engine()
         self.guard = EnergyGuard(self.structure.n_atoms, settings.held.memory_ps)
         self.lines: list[Line] = []  # of the log that a continuation finds
-        self.remarks: list[str] = []
+        thermostat = settings.held.thermostat
+        self.remarks: list[str] = [thermostat.caveat] if thermostat is not None and thermostat.caveat else []
         self.last: Frame | None = None  # written, and sane
         self.fresh = True
 
