@@ -79,7 +79,7 @@ class Job:
             free = free_bytes(device)
             room = float("inf") if free is None else _OF_FREE * free
         most = _CPU_ATOMS if device.type == "cpu" else 2**31
-        return int(min(most, room / bytes_per_atom))
+        return int(min(most, room / max(1.0, bytes_per_atom)))  # some forces need no graph to speak of
 
 
 def in_passes(job: Job, most_copies: int, work: Callable[[Batch], list[T]]) -> Iterator[tuple[int, T]]:
