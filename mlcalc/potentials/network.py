@@ -124,21 +124,20 @@ class Network(AutodiffPotential):
     def places(self, graph: Graph) -> Places:
         """The index work of one evaluation."""
         species = self.species_index(graph.numbers)
-        own = self.own_places(graph, torch.linalg.vector_norm(graph.vectors.detach(), dim=1))
+        distance = torch.linalg.vector_norm(graph.vectors.detach(), dim=1)
+        own = self.own_places(graph, distance)
         if graph.blocks is not None:  # what stands under both heads finds its places block by block
             return Places(species, None, None, own)
-        return self._shared_places(graph, species, own)
+        return self._shared_places(graph, species, distance, own)
 
-    def _shared_places(self, graph: Graph, species: Tensor, own: Any = None) -> Places:
+    def _shared_places(self, graph: Graph, species: Tensor, distance: Tensor, own: Any = None) -> Places:
         """With those of what stands under both heads."""
-        vectors = graph.vectors.detach()
         triples = density = None
         if self.three_body_baseline.cutoff:
             ends = torch.stack([species[graph.centre], species[graph.neighbour]])
-            distance = torch.linalg.vector_norm(vectors, dim=1)
             triples = self.three_body_baseline.places(distance, graph.centre, ends)
         if self.density_network is not None:
-            density = self.density_network.places(vectors, graph.centre, graph.neighbour, species)
+            density = self.density_network.places(graph.vectors, graph.centre, graph.neighbour, species)
         return Places(species, triples, density, own)
 
     def energies_and_direct(self, graph: Graph, wanted: Wanted) -> tuple[Tensor | None, Tensor | None]:
@@ -200,7 +199,8 @@ class Network(AutodiffPotential):
             n_atoms=len(of_block),
             blocks=None,
         )
-        by_edge, by_atom, gradient = self._shared_terms(part, self._shared_places(part, of_block))
+        places = self._shared_places(part, of_block, torch.linalg.vector_norm(part.vectors, dim=1))
+        by_edge, by_atom, gradient = self._shared_terms(part, places)
         return by_edge, by_atom[: block.n_atoms], gradient
 
     def baseline(self, vectors: Tensor, ends: Tensor, triples: TriplePlaces | None) -> tuple[Tensor, Tensor]:

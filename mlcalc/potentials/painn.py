@@ -265,8 +265,7 @@ class PaiNN(Network):
     def raw_outputs(
         self, graph: Graph, places: Places, *, energy: bool, direct: bool
     ) -> tuple[Tensor | None, Tensor | None]:
-        distance = torch.linalg.vector_norm(graph.vectors, dim=1)
-        unit, basis = by_blocks(self._geometry, graph, [graph.vectors], to_edges=True)
+        unit, basis, distance = by_blocks(self._geometry, graph, [graph.vectors], to_edges=True)
         scalars, vectors = self.embedding(places.species), None
         every_scalars, every_vectors = [], []
         for message, update in zip(self.messages, self.updates, strict=True):
@@ -282,13 +281,17 @@ class PaiNN(Network):
                 features = torch.cat(every_scalars, dim=1), torch.cat(every_vectors, dim=2)
                 force = self.direct_head(*features, basis, unit, graph, places.own.once)
                 if self.short_cutoff:
-                    force = force + self.direct_head_short(*features, distance, unit, graph, places.own.short)
+                    force = force + self.direct_head_short(*features, distance[:, 0], unit, graph, places.own.short)
         return energies, force
 
-    def _geometry(self, centre: Tensor, n_atoms: int, vectors: Tensor) -> tuple[Tensor, Tensor]:
-        """Directions (3, n_edges, 1) and radial functions (n_edges, n_radial)."""
+    def _geometry(self, centre: Tensor, n_atoms: int, vectors: Tensor) -> tuple[Tensor, ...]:
+        """Directions (3, n_edges, 1), radial functions (n_edges, n_radial) and distances (n_edges, 1)."""
         distance = torch.linalg.vector_norm(vectors, dim=1)
-        return (vectors / distance.unsqueeze(1)).t().unsqueeze(2).contiguous(), self.radial(distance)[0]
+        return (
+            (vectors / distance.unsqueeze(1)).t().unsqueeze(2).contiguous(),
+            self.radial(distance)[0],
+            distance[:, None],
+        )
 
 
 POTENTIAL = PaiNN
