@@ -20,11 +20,12 @@ import mlcalc
 from mlcalc import cli
 from mlcalc.engines.ase import MLCalculator
 from mlcalc.engines.native import NativeEngine, maxwell_boltzmann
-from mlcalc.errors import CheckpointError, UsageError
+from mlcalc.errors import CheckpointError, RunError, UsageError
 from mlcalc.evaluation import JOINT, Wanted, required
 from mlcalc.neighbours import neighbour_list
 from mlcalc.potentials import compiling, package_cache
 from mlcalc.potentials.checkpoint import load_checkpoint, save_checkpoint
+from mlcalc.potentials.compile_apart import export_apart
 from mlcalc.potentials.compiled import (
     CHECKPOINT,
     DESCRIPTION,
@@ -207,6 +208,37 @@ def test_the_cache_keeps_what_was_compiled(checkpoint, cache, package, tmp_path,
     monkeypatch.setattr(package_cache, "export", copy)
     assert list(load_cached(checkpoint, ["joint"], dtype=torch.float64).programs) == ["joint"]
     assert package.read_bytes() == whole
+
+
+def test_compiling_in_processes_tells_what_failed(tmp_path):
+    nothing, how = tmp_path / "none.safetensors", (torch.float32, torch.device("cpu"))
+    with pytest.raises(RunError, match="^potential: no file .*none.safetensors"):
+        export_apart(nothing, {"direct": tmp_path / "direct.pt2"}, *how, lambda *_: None)
+
+
+@needs_compiler
+def test_programs_of_several_packages_become_one(checkpoint, package, tmp_path, monkeypatch):
+    """As compiled in processes; here all are the same program, under other names."""
+
+    def export_apart(_: Path, paths: dict[str, Path], *options: object) -> None:
+        for kind, path in paths.items():
+            with zipfile.ZipFile(package) as whole, zipfile.ZipFile(path, "w") as part:
+                for name in whole.namelist():
+                    part.writestr(name.replace("/joint/", f"/{kind}/"), whole.read(name))
+
+    monkeypatch.setattr(compiling, "export_apart", export_apart)
+    monkeypatch.setattr(compiling, "at_once", lambda: True)
+    path = tmp_path / "both.pt2"
+    assert compiling.export(checkpoint, path, ["conservative", "joint"], dtype=torch.float64) == (
+        "conservative",
+        "joint",
+    )
+    both = mlcalc.load(path)
+    assert isinstance(both, CompiledPotential)
+    graph, places = compiling.example(both.network)
+    assert list(both.programs) == ["conservative", "joint"]
+    found, expected = both.outputs("joint", graph, places), network_outputs(both.network, graph, places, JOINT)
+    torch.testing.assert_close(found.slope, expected.slope, rtol=0, atol=1e-10)
 
 
 def test_mistakes_with_the_cache(checkpoint, tmp_path, monkeypatch):
