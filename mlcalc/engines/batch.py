@@ -293,7 +293,8 @@ class BatchEngine:
                     break
                 if k % stride == 0 and (k or first):
                     report = self.report()
-                    waiting.append(FramesUnderway(report, self._state))
+                    if report.systems:
+                        waiting.append(FramesUnderway(report, self._state))
                     if on_report is not None:
                         on_report(report)
         finally:
@@ -301,7 +302,15 @@ class BatchEngine:
                 waiting.pop().hand_to(on_frame)
 
     def report(self) -> Report:
-        """The active systems now; those that have exploded leave the batch before."""
+        """The active systems now; those that have exploded leave the batch before.
+
+        Raises
+        ------
+        UsageError
+            if there is no active system.
+        """
+        if not self.active:
+            raise UsageError("report: no system goes on; see endings")
         seen = self._dynamics.observe(self._state)
         phase = self._state.phase
         escaped = by_system(phase, (self._fence.last != phase.positions).double())

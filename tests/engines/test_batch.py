@@ -165,6 +165,16 @@ def test_an_explosion_leaves_the_bits_of_the_others(kind: str, bath: str) -> Non
         assert frames[k].n_frames == 4 and same(frames[k], beside[k])
 
 
+def test_when_all_have_exploded_the_run_is_over() -> None:
+    engine = BatchEngine(BOTH, BATCH, momenta=1e4 * momenta_of(BATCH), **options("mts"))
+    counts = dict(engine.counts)
+    frames = engine.run(12, stride=4)
+    assert [part.n_frames for part in frames] == [0, 0, 0] and not engine.active and len(engine.endings) == 3
+    assert engine.counts == counts  # found in the first state
+    with pytest.raises(UsageError, match="no system goes on"):
+        engine.report()
+
+
 class Fragile(LennardJones):
     """Refuses a system with an atom beyond x = 50 Å, and with it the whole batch."""
 
