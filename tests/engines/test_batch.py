@@ -112,7 +112,9 @@ def test_a_network_is_evaluated_in_batches_to_round_off() -> None:
 
 
 def test_every_system_has_its_own_timestep() -> None:
-    engine = BatchEngine(BOTH, BATCH, momenta=momenta_of(BATCH), **{**options("mts"), "timestep_fs": (2.0, 4.0, 8.0)})
+    engine = BatchEngine(
+        BOTH, BATCH, momenta=momenta_of(BATCH), **{**options("mts"), "timestep_fs": np.array([2.0, 4.0, 8.0])}
+    )
     together = engine.run(10, stride=10)
     for k, timestep_fs in enumerate((2.0, 4.0, 8.0)):
         one = BATCH.select([k])
@@ -326,6 +328,13 @@ def test_steps_wait_for_nothing_on_a_gpu(bath: str) -> None:
 def test_bad_input_is_refused_by_name(more: dict, word: str) -> None:
     with pytest.raises(UsageError, match=word):
         BatchEngine(BOTH, BATCH, **{**options("mts"), "momenta": momenta_of(BATCH), **more})
+
+
+def test_a_system_that_cannot_start_is_named() -> None:
+    overlapping = ase.Atoms("Ar2", positions=[[0, 0, 0], [0.1, 0, 0]])
+    with pytest.raises(UsageError, match="system 1: structure: atoms 0 and 1 are 0.100 Å apart"):
+        batch = Structure.from_ase([argon(SIZES[0]), overlapping])
+        BatchEngine(LJ, batch, momenta=momenta_of(batch), **options("conservative", BATHS["Bussi"]))
 
 
 def test_frames_that_do_not_belong_together_are_refused() -> None:
