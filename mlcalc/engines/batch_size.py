@@ -109,10 +109,16 @@ def fit_batches(
     sizes = [_size(potential, structure.select([k])) for k in range(structure.n_systems)]
     largest = sizes.index(max(sizes))
     room = _SHARE * free(potential.device)
-    once, twice = (
-        peak(partial(_start, potential, structure.select([largest] * copies), forces), potential.device)
-        for copies in (1, 2)
-    )
+
+    def measured(copies: int) -> float:
+        systems = structure.select([largest] * copies)
+        return peak(partial(_start, potential, systems, forces), potential.device)
+
+    once = measured(1)
+    try:
+        twice = measured(2)
+    except RunError:  # more than there is
+        twice = 2 * once
     # what does not grow with the batch is counted once
     slope = max(twice - once, once / 2) / sizes[largest]
     fixed = max(0.0, once - slope * sizes[largest])
