@@ -66,7 +66,7 @@ def radial_distributions(options: argparse.Namespace, pair: TwoPotentials) -> No
             _in_a_bath(options, potential, n_inner, seed, picosecond, path)
             if picosecond > _EQUILIBRATION_PS:
                 found[name] = _distribution(path)
-                _RESULTS.write_text(json.dumps(found, indent=1) + "\n")
+                _RESULTS.write_text(json.dumps(found) + "\n")
                 print(f"{name}: {picosecond} ps, {found[name]['temperature_K']:.0f} K", flush=True)
     one, other = (found[name] for name, _, _ in kinds)
     print(f"mean square of their difference over its variance: {apart(one, other):.2f}")
