@@ -20,7 +20,9 @@ ANALYTIC = ("harmonic", "lennard_jones")
 #: weights that come with the package. The file has a load(name), which returns a Potential in its own dtype on the CPU
 FAMILIES = {
     "chgnet": ("chgnet", "chgnet-0.2.0", "chgnet-r2scan"),
+    "fairchem": (),
     "mace": (),
+    "mattersim": (),
     "metatomic": (),
     "nequip": (),
     "orb": (),
