@@ -1,0 +1,134 @@
+"""The simulations: what each row of the page needs, and a queue that lets all of them grow together."""
+
+from __future__ import annotations
+
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import ase
+import ase.io
+
+import mlcalc
+from dark_side.amplified import Amplified
+from mlcalc.errors import RunError
+from mlcalc.integrators.bussi import Bussi
+from mlcalc.integrators.ensemble import Ensemble
+from mlcalc.integrators.gle import GLE
+from mlcalc.integrators.langevin import Langevin
+from mlcalc.integrators.thermostat import Thermostat
+from mlcalc.potentials.potential import Potential
+from mlcalc.simulation.run import SimulationSettings, simulate
+from mlcalc.trajectory import read_trajectory
+
+TEMPERATURE_K = 300.0
+INNER_FS, FRAME_FS = 0.5, 4.0  # frames reach up to 4170 cm⁻¹
+ROUNDS_PS = (1.0, 4.0, 7.0, 10.0, 15.0, 20.0, 30.0)
+EQUILIBRATION_PS = 2.0
+
+BUSSI = Bussi(TEMPERATURE_K, 0.1, seed=1)
+#: Friction of 25/ps on vibrations, of 25 − 35²/50 = 0.5/ps on diffusion
+SMOOTH_GLE = GLE(TEMPERATURE_K, ((25.0, 35.0), (35.0, 50.0)), seed=1)
+
+
+@dataclass(frozen=True)
+class Run:
+    """One simulation of 64 molecules of water from the common start.
+
+    Attributes
+    ----------
+    name : of its files
+    forces, n_inner : as of `SimulationSettings`; the inner step is 0.5 fs
+    thermostat : None at constant energy
+    target_ps : how long it becomes
+    strength : of `Amplified`; None is the potential as it is
+    """
+
+    name: str
+    forces: str
+    target_ps: float
+    thermostat: Thermostat | None = None
+    n_inner: int = 1
+    strength: float | None = None
+
+    def settings(self, length_ps: float) -> SimulationSettings:
+        outer = INNER_FS * self.n_inner
+        return SimulationSettings(
+            steps=round(1000 * length_ps / outer),
+            forces=self.forces,
+            timestep_fs=outer,
+            n_inner=self.n_inner,
+            stride=max(1, round(FRAME_FS / outer)),
+            ensemble=Ensemble(self.thermostat),
+            temperature_K=TEMPERATURE_K,
+            seed=1,
+            on_drift="continue",
+        )
+
+
+def _langevin(time_fs: float) -> Langevin:
+    return Langevin(TEMPERATURE_K, 1000 / time_fs, seed=1)
+
+
+RUNS = (
+    Run("nve-direct", "direct", 10),
+    Run("nve-conservative", "conservative", 10),
+    Run("nve-mts8", "mts", 10, n_inner=8),
+    Run("nve-mts16", "mts", 4, n_inner=16),
+    Run("bussi-direct", "direct", 15, BUSSI),
+    Run("bussi-conservative", "conservative", 15, BUSSI),
+    Run("bussi-mts8", "mts", 15, BUSSI, n_inner=8),
+    Run("langevin10-direct", "direct", 10, _langevin(10)),
+    Run("langevin100-direct", "direct", 10, _langevin(100)),
+    *(Run(f"nve-strength{s}", "direct", 1, strength=s) for s in (3, 10, 30)),
+    *(Run(f"bussi-strength{s}", "direct", 4, BUSSI, strength=s) for s in (3, 10, 30)),
+    *(Run(f"gle-strength{s}", "direct", 4, SMOOTH_GLE, strength=s) for s in (1, 3, 10, 30)),
+)
+
+
+def run_all(potential: Potential, scratch: Path, names: tuple[str, ...], most_ps: float) -> None:
+    """Every run up to the first round's length, then every one up to the second's, and so on; goes on where it was."""
+    start = common_start(potential, scratch)
+    ended: set[str] = set()
+    for round_ps in ROUNDS_PS:
+        for run in RUNS:
+            if run.name not in ended and (not names or run.name in names):
+                length = min(round_ps, run.target_ps, most_ps)
+                if not _grow(run, potential, start, scratch, length):
+                    ended.add(run.name)
+
+
+def _grow(run: Run, potential: Potential, start: ase.Atoms, scratch: Path, length_ps: float) -> bool:
+    """Whether it can go on."""
+    used = potential if run.strength is None else Amplified(potential, run.strength)
+    path, began = scratch / f"{run.name}.traj", time.perf_counter()
+    if path.exists():
+        record = read_trajectory(path)
+        if record.n_frames and record.time_ps[-1] >= length_ps - 1e-9:
+            return True
+    try:
+        simulate(used, start, run.settings(length_ps), path, restart=True)
+    except RunError as error:
+        _say(f"{run.name}: {error}")
+        return False
+    _say(f"{run.name}: {length_ps:g} ps, {time.perf_counter() - began:.0f} s")
+    return True
+
+
+def common_start(potential: Potential, scratch: Path) -> ase.Atoms:
+    """The bundled box after 2 ps of MTS in a Langevin bath; each run draws its momenta anew."""
+    path = scratch / "start.extxyz"
+    if not path.exists():
+        atoms = ase.io.read(mlcalc.__path__[0] + "/potentials/pretrained/water-64.xyz")
+        bath = Run("start", "mts", EQUILIBRATION_PS, Langevin(TEMPERATURE_K, 5.0), n_inner=8)
+        _say("equilibrating")
+        simulate(potential, atoms, bath.settings(EQUILIBRATION_PS), scratch / "start.traj", restart=True)
+        atoms.positions = read_trajectory(scratch / "start.traj").positions[-1]
+        ase.io.write(path, atoms)
+    read: ase.Atoms = ase.io.read(path)
+    return read
+
+
+def _say(what: str) -> None:
+    print(time.strftime("%H:%M:%S"), what, file=sys.stderr, flush=True)
