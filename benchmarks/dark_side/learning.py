@@ -25,8 +25,10 @@ SETTINGS = TrainingSettings(
     seed=SEED,
     sizes=(("channels", 32), ("pair_channels", 32)),
 )
-STEPS = 5000
-KEPT = (100, 300, 1000, 2500, STEPS)
+STEPS = 1500
+KEPT = (50, 150, 500, STEPS)
+_NAME = "direct-{:05d}.safetensors"
+LATEST = _NAME.format(STEPS)
 
 
 def frames(data: Path, cutoff: float) -> tuple[list[Frame], list[Frame]]:
@@ -52,7 +54,7 @@ def learn(data: Path, folder: Path) -> None:
     def keep(name: str, done: int, total: int, value: float) -> None:
         if done in KEPT:
             card = {"data": {"file": data.name}, "trained_on": "forces alone", "steps": done, "of": total}
-            save_checkpoint(folder / f"direct-{done:05d}.safetensors", trainer.trained(), card)
+            save_checkpoint(folder / _NAME.format(done), trainer.trained(), card)
 
     with torch.enable_grad():
         trainer.run(keep)

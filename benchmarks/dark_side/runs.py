@@ -12,6 +12,7 @@ import ase.io
 
 import mlcalc
 from dark_side.amplified import Amplified
+from dark_side.learning import LATEST
 from mlcalc.errors import RunError
 from mlcalc.integrators.bussi import Bussi
 from mlcalc.integrators.ensemble import Ensemble
@@ -24,7 +25,7 @@ from mlcalc.trajectory import read_trajectory
 
 TEMPERATURE_K = 300.0
 INNER_FS, FRAME_FS = 0.5, 4.0  # frames reach up to 4170 cm⁻¹
-ROUNDS_PS = (1.0, 4.0, 7.0, 10.0, 15.0, 20.0, 30.0)
+ROUNDS_PS = (1.0, 2.0, 3.0, 4.0, 6.0, 8.0, 10.0, 12.0, 15.0)
 EQUILIBRATION_PS = 2.0
 
 BUSSI = Bussi(TEMPERATURE_K, 0.1, seed=1)
@@ -43,6 +44,7 @@ class Run:
     thermostat : None at constant energy
     target_ps : how long it becomes
     strength : of `Amplified`; None is the potential as it is
+    learnt : with the head of `learning.learn` instead of the bundled potential
     """
 
     name: str
@@ -51,6 +53,12 @@ class Run:
     thermostat: Thermostat | None = None
     n_inner: int = 1
     strength: float | None = None
+    learnt: bool = False
+
+    @property
+    def settled_ps(self) -> float:
+        """ps, left out of averages: a bath and a force that is no gradient take a while to agree on a temperature."""
+        return 0.0 if self.thermostat is None else 0.5
 
     def settings(self, length_ps: float) -> SimulationSettings:
         outer = INNER_FS * self.n_inner
@@ -72,18 +80,21 @@ def _langevin(time_fs: float) -> Langevin:
 
 
 RUNS = (
-    Run("nve-direct", "direct", 10),
-    Run("nve-conservative", "conservative", 10),
-    Run("nve-mts8", "mts", 10, n_inner=8),
-    Run("nve-mts16", "mts", 4, n_inner=16),
     Run("bussi-direct", "direct", 15, BUSSI),
     Run("bussi-conservative", "conservative", 15, BUSSI),
     Run("bussi-mts8", "mts", 15, BUSSI, n_inner=8),
     Run("langevin10-direct", "direct", 10, _langevin(10)),
     Run("langevin100-direct", "direct", 10, _langevin(100)),
-    *(Run(f"nve-strength{s}", "direct", 1, strength=s) for s in (3, 10, 30)),
-    *(Run(f"bussi-strength{s}", "direct", 4, BUSSI, strength=s) for s in (3, 10, 30)),
-    *(Run(f"gle-strength{s}", "direct", 4, SMOOTH_GLE, strength=s) for s in (1, 3, 10, 30)),
+    Run("nve-direct", "direct", 10),
+    Run("nve-mts8", "mts", 10, n_inner=8),
+    Run("nve-mts16", "mts", 2, n_inner=16),
+    Run("nve-conservative", "conservative", 10),
+    Run("nve-forces", "direct", 1, learnt=True),
+    Run("bussi-forces", "direct", 4, BUSSI, learnt=True),
+    Run("gle-forces", "direct", 4, SMOOTH_GLE, learnt=True),
+    *(Run(f"nve-strength{s}", "direct", 0.5, strength=s) for s in (3, 10, 30)),
+    *(Run(f"bussi-strength{s}", "direct", 4, BUSSI, strength=s) for s in (10, 30)),
+    *(Run(f"gle-strength{s}", "direct", 4, SMOOTH_GLE, strength=s) for s in (1, 10, 30)),
 )
 
 
@@ -102,6 +113,12 @@ def run_all(potential: Potential, scratch: Path, names: tuple[str, ...], most_ps
 def _grow(run: Run, potential: Potential, start: ase.Atoms, scratch: Path, length_ps: float) -> bool:
     """Whether it can go on."""
     used = potential if run.strength is None else Amplified(potential, run.strength)
+    if run.learnt:
+        checkpoint = scratch / "learning" / LATEST
+        if not checkpoint.exists():
+            say(f"{run.name}: waits for {checkpoint}, which the step learn writes")
+            return False
+        used = mlcalc.load(checkpoint)
     path, began = scratch / f"{run.name}.traj", time.perf_counter()
     if path.exists():
         record = read_trajectory(path)
@@ -110,9 +127,9 @@ def _grow(run: Run, potential: Potential, start: ase.Atoms, scratch: Path, lengt
     try:
         simulate(used, start, run.settings(length_ps), path, restart=True)
     except RunError as error:
-        _say(f"{run.name}: {error}")
+        say(f"{run.name}: {error}")
         return False
-    _say(f"{run.name}: {length_ps:g} ps, {time.perf_counter() - began:.0f} s")
+    say(f"{run.name}: {length_ps:g} ps, {time.perf_counter() - began:.0f} s")
     return True
 
 
@@ -122,7 +139,7 @@ def common_start(potential: Potential, scratch: Path) -> ase.Atoms:
     if not path.exists():
         atoms = ase.io.read(mlcalc.__path__[0] + "/potentials/pretrained/water-64.xyz")
         bath = Run("start", "mts", EQUILIBRATION_PS, Langevin(TEMPERATURE_K, 5.0), n_inner=8)
-        _say("equilibrating")
+        say("equilibrating")
         simulate(potential, atoms, bath.settings(EQUILIBRATION_PS), scratch / "start.traj", restart=True)
         atoms.positions = read_trajectory(scratch / "start.traj").positions[-1]
         ase.io.write(path, atoms)
@@ -130,5 +147,6 @@ def common_start(potential: Potential, scratch: Path) -> ase.Atoms:
     return read
 
 
-def _say(what: str) -> None:
+def say(what: str) -> None:
+    """A line of progress, with the time."""
     print(time.strftime("%H:%M:%S"), what, file=sys.stderr, flush=True)
