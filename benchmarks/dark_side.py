@@ -13,12 +13,13 @@ After F. Bigi, M. F. Langer, M. Ceriotti, "The dark side of the forces", arXiv 2
 from __future__ import annotations
 
 import argparse
+import math
 from pathlib import Path
 
 import torch
+from dark_side import learning, models, page, runs, series
 
 import mlcalc
-from dark_side import learning, models, page, runs, series
 from mlcalc.memory import keep_freed_memory
 
 _ROOT = Path(__file__).parent.parent
@@ -63,12 +64,18 @@ def main() -> None:
         given.results.mkdir(parents=True, exist_ok=True)
         models.measure(given.data, given.scratch / "learning", mlcalc.load(given.potential), given.results)
     elif given.step == "series":
-        for run in runs.RUNS:
-            path = given.scratch / f"{run.name}.traj"
-            if path.exists():
-                series.write(series.summarise(path, run.settled_ps), given.results)
+        _keep(given.scratch, given.results)
     else:
         page.make(given.results, given.docs)
+
+
+def _keep(scratch: Path, results: Path) -> None:
+    paths = {run: scratch / f"{run.name}.traj" for run in runs.RUNS}
+    there = {run: path for run, path in paths.items() if path.exists()}
+    compared_ps = min((runs.reached(path) for run, path in there.items() if run.compared), default=math.inf)
+    for run, path in there.items():
+        kept = series.summarise(path, run.settled_ps, compared_ps if run.compared else math.inf)
+        series.write(kept, results)
 
 
 if __name__ == "__main__":

@@ -56,6 +56,11 @@ class Run:
     learnt: bool = False
 
     @property
+    def compared(self) -> bool:
+        """Whether its diffusion and its distributions stand beside those of other runs."""
+        return self in COMPARED
+
+    @property
     def settled_ps(self) -> float:
         """ps, left out of averages: a bath and a force that is no gradient take a while to agree on a temperature."""
         return 0.0 if self.thermostat is None else 0.5
@@ -79,12 +84,15 @@ def _langevin(time_fs: float) -> Langevin:
     return Langevin(TEMPERATURE_K, 1000 / time_fs, seed=1)
 
 
-RUNS = (
+COMPARED = (
     Run("bussi-direct", "direct", 15, BUSSI),
     Run("bussi-conservative", "conservative", 15, BUSSI),
     Run("bussi-mts8", "mts", 15, BUSSI, n_inner=8),
-    Run("langevin10-direct", "direct", 10, _langevin(10)),
-    Run("langevin100-direct", "direct", 10, _langevin(100)),
+    Run("langevin10-direct", "direct", 15, _langevin(10)),
+    Run("langevin100-direct", "direct", 15, _langevin(100)),
+)
+RUNS = (
+    *COMPARED,
     Run("nve-direct", "direct", 10),
     Run("nve-mts8", "mts", 10, n_inner=8),
     Run("nve-mts16", "mts", 2, n_inner=16),
@@ -120,10 +128,8 @@ def _grow(run: Run, potential: Potential, start: ase.Atoms, scratch: Path, lengt
             return False
         used = mlcalc.load(checkpoint)
     path, began = scratch / f"{run.name}.traj", time.perf_counter()
-    if path.exists():
-        record = read_trajectory(path)
-        if record.n_frames and record.time_ps[-1] >= length_ps - 1e-9:
-            return True
+    if path.exists() and reached(path) >= length_ps - 1e-9:
+        return True
     try:
         simulate(used, start, run.settings(length_ps), path, restart=True)
     except RunError as error:
@@ -131,6 +137,12 @@ def _grow(run: Run, potential: Potential, start: ase.Atoms, scratch: Path, lengt
         return False
     say(f"{run.name}: {length_ps:g} ps, {time.perf_counter() - began:.0f} s")
     return True
+
+
+def reached(path: Path) -> float:
+    """ps, the last whole frame of a trajectory."""
+    times = read_trajectory(path).time_ps
+    return float(times[-1]) if len(times) else 0.0
 
 
 def common_start(potential: Potential, scratch: Path) -> ase.Atoms:

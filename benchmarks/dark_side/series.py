@@ -6,6 +6,7 @@ The page is made of these files alone.
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from mlcalc.diagnosis.read import ReadSettings, read_record
 from mlcalc.diagnosis.run import diagnose
 from mlcalc.diagnostics import equipartition
 from mlcalc.diagnostics.finding import Finding
+from mlcalc.record import Record
 from mlcalc.trajectory import Trajectory, read_trajectory
 
 Array = NDArray[np.float64]
@@ -69,10 +71,18 @@ class Kept:
         return np.asarray(self.time_ps >= self.about["settled_ps"] - 1e-9)
 
 
-def summarise(trajectory: Path, settled_ps: float) -> Kept:
-    """Read a trajectory and diagnose it."""
+def summarise(trajectory: Path, settled_ps: float, compared_ps: float = math.inf) -> Kept:
+    """Read a trajectory and diagnose it.
+
+    Parameters
+    ----------
+    settled_ps : ps from the start that are left out
+    compared_ps : ps after which frames are left out of the diagnosis, that runs which are compared be equally long: the
+        slope of a mean-square displacement depends on where it is taken
+    """
     whole = read_trajectory(trajectory)
-    curves, findings = _diagnosed(trajectory, settled_ps) if _frames_after(whole, settled_ps) >= _FEWEST else ({}, {})
+    enough = _frames_after(whole, settled_ps) >= _FEWEST
+    curves, findings = _diagnosed(trajectory, settled_ps, compared_ps) if enough else ({}, {})
     keys = ("potential", "fingerprint", "integrator", "forces", "timestep_fs", "n_inner", "thermostat", "versions")
     about = {key: whole.provenance.get(key) for key in keys} | {"settled_ps": settled_ps}
     return Kept(
@@ -99,8 +109,13 @@ def _temperatures(whole: Trajectory) -> dict[str, Array]:
     return {label: found.series[:, k] for k, label in enumerate(dict.fromkeys(labels))}
 
 
-def _diagnosed(trajectory: Path, settled_ps: float) -> tuple[dict[tuple[str, str], Curve], dict[str, Finding]]:
-    found = diagnose(read_record([trajectory], ReadSettings(skip_ps=settled_ps)), DiagnosisSettings())
+def _diagnosed(
+    trajectory: Path, settled_ps: float, compared_ps: float
+) -> tuple[dict[tuple[str, str], Curve], dict[str, Finding]]:
+    record = read_record([trajectory], ReadSettings(skip_ps=settled_ps))
+    assert record.frames is not None and record.frames.time_ps is not None
+    early = record.frames.time_ps <= compared_ps + 1e-9
+    found = diagnose(Record(record.name, record.frames.picked(early)), DiagnosisSettings())
     curves = {
         (curve.diagnostic, curve.label): Curve(curve.x, curve.y, curve.error)
         for curve in found.curves
