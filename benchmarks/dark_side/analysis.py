@@ -7,12 +7,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
+from ase.data import atomic_masses
 
 from dark_side.series import Curve, Kept
 from mlcalc.diagnosis.bench import estimate
 from mlcalc.diagnostics import nonconservative_power, nve_drift, random_walk
 from mlcalc.diagnostics.autocorrelation import mean_with_error
-from mlcalc.units import temperature_from_kinetic
+from mlcalc.units import BOLTZMANN, PICOSECOND, temperature_from_kinetic
 
 TEMPERATURE_K = 300.0
 _FEWEST = 16  # frames
@@ -119,6 +120,18 @@ def apart(one: Curve, other: Curve) -> tuple[float, float]:
     known = sigma > 0.02 * sigma.max()  # where nothing happens there is no error either
     miss = (one.y[:n] - other.y[:n])[known]
     return float(np.mean((miss / sigma[known]) ** 2)), float(np.abs(miss).max())
+
+
+def expected_slowdown(diffusion: float, time_fs: float) -> float:
+    """Of a molecule of water whose own friction k_B T/D₀ a Langevin bath of a time constant adds m/τ to (Einstein).
+
+    Parameters
+    ----------
+    diffusion : D₀, Å²/ps
+    """
+    mass = 2 * atomic_masses[1] + atomic_masses[8]
+    friction = mass / (time_fs / 1000 * PICOSECOND**2)  # eV ps/Å²
+    return 1 + diffusion * friction / (BOLTZMANN * TEMPERATURE_K)
 
 
 def lengths(runs: Mapping[str, Kept]) -> float:

@@ -25,13 +25,17 @@ STYLES = {
 
 
 def _figure(n_rows: int, n_columns: int, height: float, **options: Any) -> tuple[Figure, np.ndarray]:
-    figure = Figure(figsize=(4.4 * n_columns, height), dpi=110, layout="constrained")
+    figure = Figure(figsize=(4.4 * n_columns, height), dpi=100, layout="constrained")
     FigureCanvasAgg(figure)
     grid = figure.subplots(n_rows, n_columns, squeeze=False, **options)
     for axes in grid.ravel():
         axes.spines[["top", "right"]].set_visible(False)
         axes.tick_params(labelsize=8)
     return figure, grid
+
+
+def _save(figure: Figure, path: Path) -> None:
+    figure.savefig(path, pil_kwargs={"optimize": True}, metadata={"Software": None})
 
 
 def _named(axes: Any, title: str, x: str, y: str) -> None:
@@ -53,11 +57,13 @@ def asymmetry(found: Mapping[str, Any], path: Path) -> None:
         left.plot(*(_value(found[name], key) for key in ("force_error", "asymmetry")), "D", color=colour, label=label)
     for name, value in published.ASYMMETRY.items():
         left.axhline(value, color=GREY, linewidth=0.7, linestyle=":", zorder=0)
-        left.annotate(name, (0.985, value), xycoords=("axes fraction", "data"), fontsize=7, color=GREY, ha="right", va="bottom")  # fmt: skip # noqa: E501
+        above = "top" if name == "ORB" else "bottom"
+        left.annotate(name, (0.02, value), xycoords=("axes fraction", "data"), fontsize=7, color=GREY, va=above)
     left.set_xlim(30, 520)
     left.set_ylim(1e-3, 6e-2)
     left.set_xticks([40, 60, 100, 200, 400], ["40", "60", "100", "200", "400"])
     left.xaxis.set_minor_formatter(NullFormatter())
+    left.yaxis.set_minor_formatter(NullFormatter())
     left.legend(frameon=False, fontsize=8, loc="lower right")
     _named(left, "asymmetry of the Jacobian", "error of the force, meV/Å", "λ")
 
@@ -74,7 +80,7 @@ def asymmetry(found: Mapping[str, Any], path: Path) -> None:
     right.set_ylim(7e-4, 2)
     right.legend(frameon=False, fontsize=8, loc="lower right")
     _named(right, "asymmetry of the coupling of two atoms", "distance, Å", "λ$_{ij}$")
-    figure.savefig(path)
+    _save(figure, path)
 
 
 def _value(one: Mapping[str, Any], key: str) -> float:
@@ -120,8 +126,10 @@ def heating(runs: Mapping[str, Kept], rates: Sequence[tuple[str, float, analysis
     right.set_xscale("log")
     right.set_yscale("log")
     right.set_xlim(1e-3, 6e-2)
+    right.set_xticks([1e-3, 3e-3, 1e-2, 3e-2], ["0.001", "0.003", "0.01", "0.03"])
+    right.xaxis.set_minor_formatter(NullFormatter())
     _named(right, "heating against asymmetry", "λ", "K/ps")
-    figure.savefig(path)
+    _save(figure, path)
 
 
 def _smooth(values: np.ndarray, width: int = 10) -> np.ndarray:
@@ -148,7 +156,7 @@ def thermostats(rows: Sequence[tuple[str, analysis.Number, analysis.Number]], pa
     axes.set_ylim(len(rows) - 0.4, -0.6)
     axes.legend(frameon=False, fontsize=9, loc="upper right")
     _named(axes, "temperature of each element", "K", "")
-    figure.savefig(path)
+    _save(figure, path)
 
 
 def diffusion(runs: Mapping[str, Kept], path: Path) -> None:
@@ -170,7 +178,7 @@ def diffusion(runs: Mapping[str, Kept], path: Path) -> None:
     axes.set_ylim(bottom=0)
     axes.legend(frameon=False, fontsize=8, loc="upper left")
     _named(axes, "displacement of oxygen", "time, ps", "mean square, Å²")
-    figure.savefig(path)
+    _save(figure, path)
 
 
 def distributions(runs: Mapping[str, Kept], path: Path) -> None:
@@ -205,7 +213,7 @@ def distributions(runs: Mapping[str, Kept], path: Path) -> None:
         _named(top, title, "", "")
         _named(bottom, "", x_name, "difference from\nconservative, σ" if not k else "")
     grid[0, 0].legend(frameon=False, fontsize=8)
-    figure.savefig(path)
+    _save(figure, path)
 
 
 def errors_by_frequency(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
@@ -227,7 +235,7 @@ def errors_by_frequency(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
     for axes in (left, right):
         axes.set_xticks(place, names, rotation=35, ha="right", fontsize=7.5)
         axes.set_xlabel("wavenumber, cm⁻¹", fontsize=9)
-    figure.savefig(path)
+    _save(figure, path)
 
 
 def band_names() -> list[str]:

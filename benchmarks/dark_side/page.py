@@ -89,7 +89,7 @@ def rates(runs: Mapping[str, Kept], asymmetries: Mapping[str, Any]) -> list[tupl
         ("× 10", "nve-strength10", _asymmetry(asymmetries, "strength-10").value),
     ):
         found.append((name, value, _in_kelvin(analysis.power(runs[run]))))
-    late = max(name for name in asymmetries if name.startswith("forces-"))
+    late = [name for name in asymmetries if name.startswith("forces-")][-1]
     found.append(("forces alone", _asymmetry(asymmetries, late).value, analysis.heating(runs["nve-forces"])))
     return found
 
@@ -170,6 +170,12 @@ def _baths(runs: Mapping[str, Kept]) -> dict[str, str]:
         here = analysis.finding(runs[name], label)
         diffusion.append((words, here, "1" if name == "bussi-conservative" else free.over(here)))
     note = runs["bussi-conservative"].findings[label].note
+    each = {
+        f"{short}_{element}": str(analysis.temperature(runs[name], element))
+        for short, name in (("direct", "bussi-direct"), ("forces", "bussi-forces"), ("gle10", "gle-strength10"))
+        for element in "HO"
+    }
+    expected = {f"expected_{t}": f"{analysis.expected_slowdown(free.value, t):.1f}" for t in (10, 100)}
     ends = {f"end_{kind}": f"{runs[f'{kind}-strength30'].length_ps:.2g}" for kind in ("nve", "bussi", "gle")}
     return {
         "temperature_table": table(("bath and forces", "H, K", "O, K"), rows),
@@ -177,6 +183,8 @@ def _baths(runs: Mapping[str, Kept]) -> dict[str, str]:
         "diffusion_note": note,
         **differences,
         **slow,
+        **each,
+        **expected,
         **ends,
     }
 
@@ -200,7 +208,9 @@ def _cure(runs: Mapping[str, Kept]) -> dict[str, str]:
     rows.append(("  from its random walk", *(analysis.foretold_drift(runs[f"bussi-{k}"]) for k in _KINDS)))
     return {
         "cure_table": table(("rescaling at 300 K", "conservative", "MTS, M = 8", "direct"), rows),
-        "mts16_drift": str(analysis.foretold_drift(runs["nve-mts16"])),
+        "mts16_slope": str(analysis.drift(runs["nve-mts16"])),
+        "mts16_length": f"{runs['nve-mts16'].length_ps:.2g}",
+        "mts8_slope": str(analysis.drift(runs["nve-mts8"])),
         "mts8_drift": str(analysis.foretold_drift(runs["bussi-mts8"])),
     }
 

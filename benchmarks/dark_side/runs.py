@@ -25,7 +25,7 @@ from mlcalc.trajectory import read_trajectory
 
 TEMPERATURE_K = 300.0
 INNER_FS, FRAME_FS = 0.5, 4.0  # frames reach up to 4170 cm⁻¹
-ROUNDS_PS = (1.0, 2.0, 3.0, 4.0, 6.0, 8.0, 10.0, 12.0, 15.0)
+ROUNDS_PS = (1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0, 12.0, 15.0)
 EQUILIBRATION_PS = 2.0
 
 BUSSI = Bussi(TEMPERATURE_K, 0.1, seed=1)

@@ -18,14 +18,15 @@ from numpy.typing import NDArray
 from mlcalc.diagnosis.bench import DiagnosisSettings, estimate
 from mlcalc.diagnosis.read import ReadSettings, read_record
 from mlcalc.diagnosis.run import diagnose
-from mlcalc.diagnostics import equipartition
+from mlcalc.diagnostics import equipartition, mean_square_displacement
 from mlcalc.diagnostics.finding import Finding
-from mlcalc.record import Record
+from mlcalc.record import Frames, Record
 from mlcalc.trajectory import Trajectory, read_trajectory
 
 Array = NDArray[np.float64]
 _FEWEST = 64  # frames, to be diagnosed
-_RAW = ("drift", "temperature")  # curves that are kept as raw series
+_BLOCKS = 4  # of a mean-square displacement
+_RAW = ("drift", "temperature")  # kept as raw series, of which the page makes its numbers
 
 
 @dataclass(frozen=True)
@@ -115,13 +116,28 @@ def _diagnosed(
     record = read_record([trajectory], ReadSettings(skip_ps=settled_ps))
     assert record.frames is not None and record.frames.time_ps is not None
     early = record.frames.time_ps <= compared_ps + 1e-9
-    found = diagnose(Record(record.name, record.frames.picked(early)), DiagnosisSettings())
+    frames = record.frames.picked(early)
+    found = diagnose(Record(record.name, frames), DiagnosisSettings())
     curves = {
         (curve.diagnostic, curve.label): Curve(curve.x, curve.y, curve.error)
         for curve in found.curves
         if curve.diagnostic not in _RAW
     }
-    return curves, {row.label.strip(): row.finding for row in found.rows}
+    findings = {row.label.strip(): row.finding for row in found.rows if row.diagnostic not in _RAW}
+    for one in _diffusion(frames):
+        curves["diffusion", one.element] = Curve(one.lag_ps, one.displacement, one.standard_error)
+        findings |= {f"diffusion of {one.element}": one.coefficient, f"exponent of {one.element}": one.exponent}
+    return curves, findings
+
+
+def _diffusion(frames: Frames) -> tuple[mean_square_displacement.Diffusion, ...]:
+    """From few long blocks: in water the slope of short times is that of an atom in its cage."""
+    labels = [chemical_symbols[number] for number in frames.numbers]
+    assert frames.time_ps is not None and frames.positions is not None
+    time, r = frames.time_ps, frames.positions
+    measured = estimate(lambda: mean_square_displacement.measure(time, r, frames.masses, labels, blocks=_BLOCKS))
+    found: tuple[mean_square_displacement.Diffusion, ...] = measured[0]
+    return found
 
 
 def write(kept: Kept, folder: Path) -> None:
