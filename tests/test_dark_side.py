@@ -94,7 +94,7 @@ def test_amplified_difference_of_forces() -> None:
 
 
 def test_errors_by_band_and_expected_slowdown() -> None:
-    """Errors of a tenth of the force are a tenth in each band; k_B T/mγ of water at 300 K with γ = 100/ps, in SI units."""
+    """Errors of a tenth of the force are a tenth in each band; k_B T/mγ of water at 300 K by SI units."""
     rng = np.random.default_rng(0)
     frames = []
     for _ in range(3):

@@ -134,6 +134,12 @@ def expected_slowdown(diffusion: float, time_fs: float) -> float:
     return 1 + diffusion * friction / (BOLTZMANN * TEMPERATURE_K)
 
 
+def expected_excess(run: Kept) -> float:
+    """K, at which velocity rescaling takes out again what the mean power of the run brings in."""
+    time_ps = float(run.about["thermostat"]["time_ps"])
+    return power(run).value * time_ps / (1000 * 1.5 * BOLTZMANN)
+
+
 def lengths(runs: Mapping[str, Kept]) -> float:
     """ps, all runs together."""
     return sum(run.length_ps for run in runs.values())

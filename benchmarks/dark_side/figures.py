@@ -100,7 +100,7 @@ def heating(runs: Mapping[str, Kept], rates: Sequence[tuple[str, float, analysis
         run = runs[f"nve-{kind}"]
         left.plot(run.time_ps, 1000 * run.conserved_eV / run.n_atoms, color=colour, linewidth=1, label=label)
     left.legend(frameon=False, fontsize=8)
-    _named(left, "energy, water", "time, ps", "meV/atom")
+    _named(left, "conserved energy of water", "time, ps", "meV/atom")
 
     hot = (("nve-strength3", "#e0a58f", "difference × 3"), ("nve-strength10", "#7c2a12", "difference × 10"))
     for name, colour, label in (*hot, ("nve-forces", GOLD, "trained on forces alone"), ("nve-direct", RED, "direct")):
@@ -191,6 +191,7 @@ def distributions(runs: Mapping[str, Kept], path: Path) -> None:
     )
     figure, grid = _figure(2, 4, 5.0, height_ratios=(3, 1.6))
     figure.set_figwidth(14)
+    figure.set_dpi(88)
     for k, (diagnostic, label, title, x_name, limits) in enumerate(panels):
         top, bottom = grid[:, k]
         reference = runs["bussi-conservative"].curves[diagnostic, label]
