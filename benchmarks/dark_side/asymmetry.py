@@ -45,7 +45,7 @@ def asymmetry(potential: Potential, frames: Sequence[Frame]) -> dict[str, float]
 
 
 def profile(potential: Potential, frame: Frame) -> dict[str, list[float]]:
-    """λ_ij by distance, of the molecules around the first oxygen and far from it alike."""
+    """λ_ij by distance among eight molecules spread over the cell."""
     oxygens = (frame.structure.numbers == 8).nonzero().squeeze(1).tolist()
     picked = oxygens[:: len(oxygens) // (_N_PROFILE_ATOMS // 3)][: _N_PROFILE_ATOMS // 3]
     atoms_of_frame = frame.structure.to_ase()[0]
