@@ -10,6 +10,7 @@ from typing import Any
 
 from dark_side import analysis, figures, frequencies, models, published, series
 from dark_side.analysis import Number
+from dark_side.runs import BUSSI
 from dark_side.series import Kept
 from mlcalc.units import BOLTZMANN
 
@@ -188,6 +189,7 @@ def _baths(runs: Mapping[str, Kept]) -> dict[str, str]:
         "apart_forces": str(analysis.temperature_difference(runs["bussi-forces"])),
         "bussi_length": f"{min(runs[f'bussi-{kind}'].length_ps for kind in _KINDS):.2g}",
         "expected_hot_1": f"{analysis.expected_excess(runs['bussi-direct']):.1f}",
+        "expected_hot_forces": f"{2 * analysis.heating(runs['nve-forces']).value * BUSSI.time_ps:.0f}",
         "expected_hot_10": f"{analysis.expected_excess(runs['bussi-strength10']):.0f}",
         **each,
         **expected,

@@ -98,7 +98,7 @@ RUNS = (
     Run("nve-mts16", "mts", 2, n_inner=16),
     Run("nve-conservative", "conservative", 10),
     Run("nve-forces", "direct", 1, learnt=True),
-    Run("bussi-forces", "direct", 4, BUSSI, learnt=True),
+    Run("bussi-forces", "direct", 15, BUSSI, learnt=True),
     Run("gle-forces", "direct", 4, SMOOTH_GLE, learnt=True),
     *(Run(f"nve-strength{s}", "direct", 0.5, strength=s) for s in (3, 10, 30)),
     *(Run(f"bussi-strength{s}", "direct", 4, BUSSI, strength=s) for s in (10, 30)),
