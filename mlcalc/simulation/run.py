@@ -159,6 +159,14 @@ def provenance_of(made: dict[str, Any], settings: SimulationSettings) -> dict[st
     return whole
 
 
+def volume_of(structure: Structure, frame: Frame) -> float | None:
+    """Å³, of one system's cell that is periodic in all directions."""
+    if not structure.periodic.all():
+        return None
+    cell = structure.cell[0].cpu().numpy() if frame.cell is None else frame.cell
+    return float(abs(np.linalg.det(cell)))
+
+
 def check_same(record: Trajectory, structure: Structure, provenance: dict[str, Any], path: Path) -> None:
     """Refuse to go on with anything but the same run, which may only become longer.
 
@@ -169,6 +177,8 @@ def check_same(record: Trajectory, structure: Structure, provenance: dict[str, A
     """
     if not np.array_equal(record.numbers, structure.numbers.cpu().numpy()):
         raise UsageError(f"restart: {path} holds other atoms; give the structure of that run")
+    if not np.array_equal(record.masses, structure.masses.cpu().numpy()):
+        raise UsageError(f"restart: {path} holds other masses; give the structure and hydrogen mass of that run")
     free = {"steps", "on_drift", "max_energy_change_meV"}
     for name, value in provenance.items():
         before = record.provenance.get(name)
@@ -195,7 +205,8 @@ class _Run:
         self.engine = self._engine()
         self.guard = EnergyGuard(self.structure.n_atoms, settings.held.memory_ps)
         self.lines: list[Line] = []  # of the log that a continuation finds
-        self.remarks: list[str] = []
+        thermostat = settings.held.thermostat
+        self.remarks: list[str] = [thermostat.caveat] if thermostat is not None and thermostat.caveat else []
         self.last: Frame | None = None  # written, and sane
         self.fresh = True
 
@@ -247,7 +258,8 @@ class _Run:
 
     def _line(self, frame: Frame, n_inner: int) -> Line:
         temperature = self.engine.temperature(frame.kinetic_energy)
-        return Line(frame.time_ps, n_inner, temperature, frame.potential_energy, frame.kinetic_energy, frame.conserved)
+        energies = frame.potential_energy, frame.kinetic_energy, frame.conserved
+        return Line(frame.time_ps, n_inner, temperature, *energies, volume_of(self.structure, frame))
 
     @property
     def _end_ps(self) -> float:
