@@ -19,7 +19,7 @@ from mlcalc.errors import UsageError
 from mlcalc.potentials.potential import Potential
 from mlcalc.simulation.guard import EnergyGuard
 from mlcalc.simulation.log import Line, LogWriter
-from mlcalc.simulation.run import Progress, SimulationSettings, check_same, provenance_of
+from mlcalc.simulation.run import Progress, SimulationSettings, check_same, provenance_of, volume_of
 from mlcalc.structure import Structure
 from mlcalc.trajectory import Frame, Trajectory, TrajectoryWriter, read_trajectory
 
@@ -113,8 +113,8 @@ class _Run:
             ensemble=settings.held,
             seeds=[first + number for number in numbers],
         )
-        sizes = structure.atoms_per_system.tolist()
-        self.guards = [EnergyGuard(size, settings.held.memory_ps) for size in sizes]
+        self.parts = [structure.select([k]) for k in range(structure.n_systems)]
+        self.guards = [EnergyGuard(part.n_atoms, settings.held.memory_ps) for part in self.parts]
         self.lines: list[list[Line]] = [[] for _ in numbers]
         self.steps, self.fresh = 0, True
         self.last_ps = [0.0] * len(paths)
@@ -131,7 +131,7 @@ class _Run:
         self.writers = [self._writer(k) for k in range(len(self.paths))]
 
     def _writer(self, k: int) -> TrajectoryWriter:
-        return TrajectoryWriter(self.paths[k], self.engine.structure_of(k), self._provenance(k), self.engine.layout(k))
+        return TrajectoryWriter(self.paths[k], self.parts[k], self._provenance(k), self.engine.layout(k))
 
     def _provenance(self, k: int) -> dict:
         settings = replace(self.settings, seed=self.settings.seed + self.numbers[k])
@@ -139,7 +139,7 @@ class _Run:
 
     def _go_on(self, records: Sequence[Trajectory]) -> None:
         for k, record in enumerate(records):
-            check_same(record, self.engine.structure_of(k), self._provenance(k), self.paths[k])
+            check_same(record, self.parts[k], self._provenance(k), self.paths[k])
         # frames of one report are written one after the other: who lacks more than the last one had ended before
         most = max(record.n_frames for record in records)
         alive = [k for k, record in enumerate(records) if record.n_frames >= most - 1]
@@ -176,7 +176,7 @@ class _Run:
     def _line(self, k: int, frame: Frame) -> Line:
         temperature = self.engine.temperature(frame.kinetic_energy, k)
         energies = (frame.potential_energy, frame.kinetic_energy, frame.conserved)
-        return Line(frame.time_ps, self.settings.n_inner, temperature, *energies)
+        return Line(frame.time_ps, self.settings.n_inner, temperature, *energies, volume_of(self.parts[k], frame))
 
     def to_the_end(self, progress: Progress | None) -> list[SystemOutcome]:
         """Run what is left."""

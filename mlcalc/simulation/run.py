@@ -159,6 +159,14 @@ def provenance_of(made: dict[str, Any], settings: SimulationSettings) -> dict[st
     return whole
 
 
+def volume_of(structure: Structure, frame: Frame) -> float | None:
+    """Å³, of one system's cell that is periodic in all directions."""
+    if not structure.periodic.all():
+        return None
+    cell = structure.cell[0].cpu().numpy() if frame.cell is None else frame.cell
+    return float(abs(np.linalg.det(cell)))
+
+
 def check_same(record: Trajectory, structure: Structure, provenance: dict[str, Any], path: Path) -> None:
     """Refuse to go on with anything but the same run, which may only become longer.
 
@@ -251,14 +259,7 @@ class _Run:
     def _line(self, frame: Frame, n_inner: int) -> Line:
         temperature = self.engine.temperature(frame.kinetic_energy)
         energies = frame.potential_energy, frame.kinetic_energy, frame.conserved
-        return Line(frame.time_ps, n_inner, temperature, *energies, self._volume(frame))
-
-    def _volume(self, frame: Frame) -> float | None:
-        """Å³, of a cell that is periodic in all directions."""
-        if not self.structure.periodic.all():
-            return None
-        cell = self.structure.cell[0].cpu().numpy() if frame.cell is None else frame.cell
-        return float(abs(np.linalg.det(cell)))
+        return Line(frame.time_ps, n_inner, temperature, *energies, volume_of(self.structure, frame))
 
     @property
     def _end_ps(self) -> float:

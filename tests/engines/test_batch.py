@@ -25,6 +25,7 @@ from mlcalc.integrators.ensemble import Ensemble
 from mlcalc.integrators.gle import GLE
 from mlcalc.integrators.langevin import Langevin
 from mlcalc.integrators.nose_hoover import NoseHoover
+from mlcalc.integrators.sin_r import SINR
 from mlcalc.neighbours import Neighbours
 from mlcalc.potentials.harmonic import Harmonic
 from mlcalc.potentials.lennard_jones import LennardJones
@@ -67,6 +68,7 @@ BATHS = {
     "Langevin": Ensemble(Langevin(80.0, 5.0, seed=3)),
     "Bussi": Ensemble(Bussi(80.0, 0.1, seed=3)),
     "NoseHoover": Ensemble(NoseHoover(80.0, 0.1)),
+    "SIN(R)": Ensemble(SINR(80.0, seed=3)),
     "GLE": Ensemble(GLE(80.0, ((10.0, 30.0, 0.0), (-30.0, 60.0, 20.0), (0.0, -20.0, 15.0)), seed=3)),
 }
 

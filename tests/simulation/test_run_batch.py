@@ -61,6 +61,7 @@ def test_files_are_those_of_single_runs(ensemble: str, tmp_path: Path) -> None:
             np.testing.assert_allclose(there, here, rtol=1e-9, atol=1e-10)
         there, here = (read_log(path.with_suffix(".log")) for path in (outcome.path, single))
         assert [line.time_ps for line in there] == [line.time_ps for line in here]
+        assert [line.volume_A3 for line in there] == [line.volume_A3 for line in here] and here[0].volume_A3
         # a single run goes on from where the batch has left off
         simulate(BOTH, SYSTEMS[k], replace(own, steps=14), outcome.path, restart=True)
         assert read_trajectory(outcome.path).n_frames == alone.n_frames + 1
