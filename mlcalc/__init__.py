@@ -18,6 +18,7 @@ _HOMES = {
     "AuditResult": "mlcalc.audit.result",
     "AuditSettings": "mlcalc.audit.settings",
     "Barostat": "mlcalc.integrators.barostat",
+    "BatchEngine": "mlcalc.engines.batch",
     "Bussi": "mlcalc.integrators.bussi",
     "DistillSettings": "mlcalc.distillation.run",
     "Ensemble": "mlcalc.integrators.ensemble",
@@ -39,7 +40,7 @@ _HOMES = {
     "diagnose": "mlcalc.diagnosis.run",
     "distill": "mlcalc.distillation.run",
     "load": "mlcalc.potentials",
-    "maxwell_boltzmann": "mlcalc.engines.native",
+    "maxwell_boltzmann": "mlcalc.engines.momenta",
     "neighbour_list": "mlcalc.neighbours",
     "read_record": "mlcalc.diagnosis.read",
     "read_trajectory": "mlcalc.trajectory",
@@ -62,8 +63,9 @@ if TYPE_CHECKING:
     from mlcalc.engines.ase_dynamics import MTSDynamics as MTSDynamics
     from mlcalc.engines.ase_dynamics import MTSLangevin as MTSLangevin
     from mlcalc.engines.ase_dynamics import MTSVelocityVerlet as MTSVelocityVerlet
+    from mlcalc.engines.batch import BatchEngine as BatchEngine
+    from mlcalc.engines.momenta import maxwell_boltzmann as maxwell_boltzmann
     from mlcalc.engines.native import NativeEngine as NativeEngine
-    from mlcalc.engines.native import maxwell_boltzmann as maxwell_boltzmann
     from mlcalc.evaluation import Evaluation as Evaluation
     from mlcalc.evaluation import Wanted as Wanted
     from mlcalc.integrators.barostat import Barostat as Barostat

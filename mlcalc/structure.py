@@ -135,6 +135,29 @@ class Structure:
             system=self.system.repeat(copies) + shift,
         )
 
+    def select(self, systems: Sequence[int]) -> Structure:
+        """Some systems of the batch, in this order.
+
+        Raises
+        ------
+        UsageError
+            for a number that no system has, or for none.
+        """
+        if not systems or not all(0 <= k < self.n_systems for k in systems):
+            raise UsageError(f"systems: got {list(systems)}; give numbers from 0 to {self.n_systems - 1}, one or more")
+        bounds = [0, *self.atoms_per_system.cumsum(0).tolist()]
+        atoms = torch.cat([torch.arange(bounds[k], bounds[k + 1]) for k in systems]).to(self.device)
+        chosen = torch.tensor(systems, device=self.device)
+        sizes = torch.tensor([bounds[k + 1] - bounds[k] for k in systems])
+        return Structure(
+            positions=self.positions[atoms],
+            numbers=self.numbers[atoms],
+            cell=self.cell[chosen],
+            periodic=self.periodic[chosen],
+            masses=self.masses[atoms],
+            system=torch.arange(len(systems)).repeat_interleave(sizes).to(self.device),
+        )
+
 
 def check_atoms(atoms: ase.Atoms) -> None:
     """Refuse what no potential can evaluate: non-finite positions or cell, flat periodic cells, coinciding atoms.

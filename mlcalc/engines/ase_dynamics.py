@@ -86,7 +86,7 @@ class MTSDynamics(MolecularDynamics):
 
     @property
     def heat(self) -> float:
-        return self._phase.heat
+        return float(self._phase.heat)
 
     def step(self, forces: Any = None) -> None:
         """One outer step."""

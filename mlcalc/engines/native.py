@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,23 +12,16 @@ import torch
 from torch import Tensor
 
 from mlcalc import units
+from mlcalc.engines.dynamics import Dynamics, Stepping
+from mlcalc.engines.momenta import maxwell_boltzmann as maxwell_boltzmann
 from mlcalc.errors import RunError, UsageError
-from mlcalc.evaluation import JOINT, Evaluation, Wanted, required, split_forces
-from mlcalc.integrators import velocity_verlet
+from mlcalc.evaluation import Evaluation
 from mlcalc.integrators.ensemble import Ensemble
-from mlcalc.integrators.langevin import Langevin
 from mlcalc.integrators.phase import Phase, kinetic_energy
-from mlcalc.integrators.respa import Forces
 from mlcalc.neighbours import NeighbourCache
 from mlcalc.potentials.potential import Potential
 from mlcalc.structure import Structure
 from mlcalc.trajectory import Frame, Layout, Trajectory, TrajectoryWriter, assemble, header
-
-_FORCES = {
-    "conservative": Wanted.ENERGY | Wanted.CONSERVATIVE,
-    "direct": Wanted.DIRECT,
-    "mts": JOINT,
-}
 
 
 class Explosion(RunError):
@@ -42,32 +34,6 @@ class Explosion(RunError):
 
 class Exploded(RunError):
     """The same from `NativeEngine.advance`, which keeps no frames."""
-
-
-def maxwell_boltzmann(structure: Structure, temperature_K: float, seed: int) -> Tensor:
-    """Momenta at a temperature: normal deviates with zero total momentum, scaled to the temperature exactly.
-
-    Returns
-    -------
-    (n_atoms, 3), amu·Å/time, float64
-
-    Raises
-    ------
-    UsageError
-        for a temperature that is negative, not finite, or above 1e6 K.
-    """
-    if not 0 <= temperature_K <= 1e6:
-        raise UsageError(f"temperature_K: got {temperature_K}; give a temperature from 0 to 1e6 K")
-    if structure.n_systems != 1:
-        raise UsageError(f"structure: got a batch of {structure.n_systems} systems; draw momenta one by one")
-    masses = structure.masses.double().cpu()[:, None]
-    generator = torch.Generator().manual_seed(seed)
-    momenta = torch.randn(structure.n_atoms, 3, dtype=torch.float64, generator=generator) * masses.sqrt()
-    momenta -= masses * momenta.sum(dim=0) / masses.sum()
-    freedom = max(1, 3 * structure.n_atoms - 3)
-    now = units.temperature_from_kinetic(float((momenta.square() / (2 * masses)).sum()), freedom)
-    scale = math.sqrt(temperature_K / now) if now > 0 else 0.0
-    return (momenta * scale).to(structure.device)
 
 
 class NativeEngine:
@@ -110,25 +76,35 @@ class NativeEngine:
         skin: float = 0.5,
         max_temperature_K: float = 1e5,
     ) -> None:
-        _check_settings(forces, timestep_fs, n_inner)
-        if structure.n_systems != 1:
-            raise UsageError(f"structure: got a batch of {structure.n_systems} systems; give one system to an engine")
         self.ensemble = Ensemble.of(ensemble)
-        self.ensemble.check_timestep(timestep_fs)
-        self._wanted = _FORCES[forces]
-        if self.ensemble.barostat is not None:
-            _check_barostat(forces, structure)
-            self._wanted |= Wanted.VIRIAL
-        potential.check_wanted(self._wanted)
-        potential.check_species(structure)
+        stepping = Stepping(forces, timestep_fs, n_inner, self.ensemble)
+        if structure.n_systems != 1:
+            raise UsageError(
+                f"structure: got a batch of {structure.n_systems} systems; give one system, or use BatchEngine"
+            )
         self.potential, self.forces, self.n_inner = potential, forces, n_inner
         self.timestep_fs, self.max_temperature_K = timestep_fs, max_temperature_K
         self.structure = structure.to(device=potential.device, dtype=torch.float64)
-        self.neighbours = NeighbourCache(potential.cutoff, skin)
-        self.counts: Counter[str] = Counter()
-        self.n_inner_steps = 0
-        self.phase = self.ensemble.start(self._start(momenta), self.structure.cell[0])
-        self._now: Evaluation = self._evaluate(self.phase, forces if forces != "mts" else "joint")
+        self._dynamics = Dynamics(potential, self.structure, stepping, skin=skin)
+        self._state = self._dynamics.at(self._dynamics.start(momenta))
+
+    @property
+    def phase(self) -> Phase:
+        return self._state.phase
+
+    @property
+    def n_inner_steps(self) -> int:
+        """Inner steps since the start."""
+        return self._state.n_inner_steps
+
+    @property
+    def counts(self) -> Counter[str]:
+        return self._dynamics.counts
+
+    @property
+    def neighbours(self) -> NeighbourCache:
+        """The neighbour list, which is kept."""
+        return self._dynamics.neighbours
 
     @property
     def time_ps(self) -> float:
@@ -136,7 +112,7 @@ class NativeEngine:
 
     @property
     def heat(self) -> float:
-        return self.phase.heat
+        return float(self.phase.heat)
 
     @property
     def _inner_fs(self) -> float:
@@ -145,13 +121,11 @@ class NativeEngine:
     @property
     def evaluation(self) -> Evaluation:
         """What the potential gave at the present positions."""
-        return self._now
+        return self._state.evaluation
 
     def resume(self, frame: Frame) -> None:
         """Go back to a recorded frame of a run with these settings: what follows is that run's, bit for bit."""
-        self.n_inner_steps = round(1000 * frame.time_ps / self._inner_fs)
-        self.phase = self._phase_of(frame)
-        self._now = self._evaluate(self.phase, self.forces if self.forces != "mts" else "joint")
+        self._state = self._dynamics.at(self._phase_of(frame), round(1000 * frame.time_ps / self._inner_fs))
 
     def _phase_of(self, frame: Frame) -> Phase:
         fits = (_size(frame.state), frame.cell is not None) == (self.layout.n_state, self.layout.moving_cell)
@@ -168,23 +142,7 @@ class NativeEngine:
             phase = replace(phase, cell=torch.tensor(frame.cell), strain_rate=rate)
         if self.phase.own is None or state is None:
             return phase
-        return replace(phase, own=torch.tensor(state).to(self.phase.own))
-
-    def _start(self, momenta: Tensor | None) -> Phase:
-        positions = self.structure.positions
-        if momenta is None:
-            momenta = torch.zeros_like(positions)
-        if momenta.shape != positions.shape or not bool(torch.isfinite(momenta).all()):
-            raise UsageError(
-                f"momenta: got shape {tuple(momenta.shape)}; give finite numbers of shape {tuple(positions.shape)}"
-            )
-        return Phase(positions, momenta.to(positions), self.structure.masses[:, None])
-
-    def _evaluate(self, phase: Phase, kind: str) -> Evaluation:
-        self.counts[kind] += 1
-        structure = self.structure.at(phase.positions, None if phase.cell is None else phase.cell[None])
-        wanted = {"direct": Wanted.DIRECT, "frame": JOINT}.get(kind, self._wanted)
-        return self.potential.evaluate(structure, self.neighbours(structure), wanted & self.potential.provides)
+        return replace(phase, own=torch.tensor(state).to(self.phase.own).reshape(self.phase.own.shape))
 
     def run(
         self,
@@ -251,58 +209,21 @@ class NativeEngine:
         return frame
 
     def _step(self) -> None:
-        timestep = units.from_femtoseconds(self.timestep_fs)
-        if self.ensemble.thermostat is None and self.forces != "mts":
-            self.phase, _ = velocity_verlet.step(self.phase, self._split(self._now).fast, self._one, timestep)
-        else:
-            self.phase, _ = self.ensemble.step(
-                self.phase, self._split(self._now), self._direct, self._both, timestep, self.n_inner, self.n_inner_steps
-            )
-        self.n_inner_steps += self.n_inner
-
-    def _split(self, evaluation: Evaluation) -> Forces:
-        """What acts outside and inside; a single force acts inside."""
-        virial = None if evaluation.virial is None else evaluation.virial[0]
-        if self.forces == "mts":
-            return Forces(*split_forces(evaluation), virial)
-        force = required(evaluation, f"{self.forces}_force")
-        return Forces(torch.zeros_like(force), force, virial)
-
-    def _direct(self, phase: Phase) -> Tensor:
-        return required(self._evaluate(phase, "direct"), "direct_force")
-
-    def _both(self, phase: Phase) -> Forces:
-        self._now = self._evaluate(phase, "joint" if self.forces == "mts" else self.forces)
-        return self._split(self._now)
-
-    def _one(self, positions: Tensor) -> Tensor:
-        return self._both(replace(self.phase, positions=positions)).fast
+        self._state = self._dynamics.step(self._state)
 
     def frame(self) -> Frame:
         """The present state as a record keeps it."""
-        now = self._now
-        if self.forces == "direct":
-            # the dynamics needs no energy; only a record does
-            now = self._evaluate(self.phase, "frame")
-        momenta = self.phase.momenta
-        velocities = momenta / self.phase.masses
-        energy = math.nan if now.energy is None else float(now.energy[0])
-        power = math.nan
-        if now.direct_force is not None and now.conservative_force is not None:
-            power = float((velocities * (now.direct_force - now.conservative_force)).sum()) * units.PICOSECOND
+        scalars = {name: float(value) for name, value in self._dynamics.observe(self._state).items()}
         return Frame(
             time_ps=self.time_ps,
             positions=self.phase.positions.cpu().numpy().copy(),
-            momenta=momenta.cpu().numpy().copy(),
-            potential_energy=energy,
-            kinetic_energy=kinetic_energy(self.phase),
-            heat=self.heat,
-            power=power,
+            momenta=self.phase.momenta.cpu().numpy().copy(),
             cell=None if self.phase.cell is None else self.phase.cell.numpy().copy(),
-            state=self._state(),
+            state=self._variables(),
+            **scalars,
         )
 
-    def _state(self) -> np.ndarray | None:
+    def _variables(self) -> np.ndarray | None:
         """The strain rate and the thermostat's own variables, or what there is of them."""
         parts = [part.flatten().cpu() for part in (self.phase.strain_rate, self.phase.own) if part is not None]
         return torch.cat(parts).numpy() if parts else None
@@ -310,7 +231,7 @@ class NativeEngine:
     @property
     def layout(self) -> Layout:
         """What a trajectory's writer must know of the frames."""
-        return Layout(_size(self._state()), self.phase.cell is not None)
+        return Layout(_size(self._variables()), self.phase.cell is not None)
 
     def temperature(self, kinetic_energy: float) -> float:
         """K; kinetic energy in eV. The centre of mass counts only where a bath moves it."""
@@ -321,7 +242,7 @@ class NativeEngine:
         return not self.temperature(frame.kinetic_energy) <= self.max_temperature_K
 
     def _last_words(self, cause: str) -> str:
-        reason = cause or f"temperature {self.temperature(kinetic_energy(self.phase)):.3g} K"
+        reason = cause or f"temperature {self.temperature(float(kinetic_energy(self.phase))):.3g} K"
         return (
             f"run: it exploded after {self.time_ps:.4g} ps ({reason}); "
             f"shorten timestep_fs ({self.timestep_fs:g}) or n_inner ({self.n_inner}), or relax the structure first"
@@ -329,26 +250,7 @@ class NativeEngine:
 
     def provenance(self) -> dict[str, Any]:
         """How this engine integrates, as JSON types."""
-        thermostat, barostat = self.ensemble.thermostat, self.ensemble.barostat
-        made = {
-            "potential": self.potential.name,
-            "fingerprint": self.potential.fingerprint,
-            "integrator": self._integrator(),
-            "forces": self.forces,
-            "timestep_fs": self.timestep_fs,
-            "n_inner": self.n_inner,
-            "thermostat": None if thermostat is None else asdict(thermostat),
-        }
-        return made if barostat is None else {**made, "barostat": asdict(barostat)}
-
-    def _integrator(self) -> str:
-        thermostat = self.ensemble.thermostat
-        if thermostat is None:
-            return "r-RESPA" if self.forces == "mts" else "velocity Verlet"
-        name = "BAOAB" if isinstance(thermostat, Langevin) else type(thermostat).__name__
-        if self.ensemble.barostat is not None:
-            name += " with a Langevin piston"
-        return name if self.n_inner == 1 else f"{name} in r-RESPA"
+        return self._dynamics.stepping.provenance(self.potential)
 
     def _trajectory(self, frames: list[Frame]) -> Trajectory:
         return assemble(header(self.structure, self.provenance(), self.layout), frames)
@@ -356,21 +258,3 @@ class NativeEngine:
 
 def _size(values: np.ndarray | None) -> int:
     return 0 if values is None else values.size
-
-
-def _check_barostat(forces: str, structure: Structure) -> None:
-    if forces == "direct":
-        raise UsageError("barostat: direct forces have no virial; use forces='mts' or 'conservative'")
-    if not bool(structure.periodic.all()):
-        raise UsageError("barostat: the structure is not periodic in all directions; give it a cell, or no barostat")
-
-
-def _check_settings(forces: str, timestep_fs: float, n_inner: int) -> None:
-    if forces not in _FORCES:
-        raise UsageError(f"forces: got {forces!r}; choose one of {', '.join(_FORCES)}")
-    if not (math.isfinite(timestep_fs) and timestep_fs > 0):
-        raise UsageError(f"timestep_fs: got {timestep_fs}; give a finite time above 0 fs")
-    if isinstance(n_inner, bool) or not isinstance(n_inner, int) or n_inner < 1:
-        raise UsageError(f"n_inner: got {n_inner!r}; give a whole number of inner steps, 1 or more")
-    if forces != "mts" and n_inner != 1:
-        raise UsageError(f"n_inner: got {n_inner} with forces={forces!r}; only forces='mts' has inner steps")

@@ -23,13 +23,14 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 
+import numpy as np
 from torch import Tensor
 
 from mlcalc import units
 from mlcalc.errors import UsageError
 from mlcalc.integrators import noise
-from mlcalc.integrators.phase import Phase, kinetic_energy
-from mlcalc.integrators.thermostat import Thermostat, check_centre_at_rest, check_temperature, check_time
+from mlcalc.integrators.phase import Phase, by_atom, kinetic_energy
+from mlcalc.integrators.thermostat import Counted, Thermostat, check_centre_at_rest, check_temperature, check_time
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,7 @@ class Bussi(Thermostat):
     def memory_ps(self) -> float:
         return self.time_ps
 
-    def freedom(self, n_atoms: int) -> int:
+    def freedom(self, n_atoms: Counted) -> Counted:
         return 3 * n_atoms - (0 if self.external_field else 3)
 
     def start(self, phase: Phase) -> Tensor | None:
@@ -80,10 +81,18 @@ class Bussi(Thermostat):
         kinetic = kinetic_energy(phase)
         keep = math.exp(-time / (self.time_ps * units.PICOSECOND))
         share = (1 - keep) * self.kT / (2 * kinetic)
-        random = noise.generator(self.seed, count)
-        first = math.sqrt(keep) + math.sqrt(share) * float(random.standard_normal())
-        # a sum of n squares of normal deviates is twice a gamma deviate of shape n/2
-        rest = 2 * float(random.standard_gamma((self.freedom(len(phase.momenta)) - 1) / 2))
-        squared = first * first + share * rest
-        scale = math.copysign(math.sqrt(squared), first)
+        random = noise.to_device(self._random(phase, count), phase.momenta)
+        first = math.sqrt(keep) + share.sqrt() * random[0].reshape(kinetic.shape)
+        squared = first * first + share * random[1].reshape(kinetic.shape)
+        scale = by_atom(phase, squared.sqrt().copysign(first))
         return replace(phase, momenta=scale * phase.momenta, heat=phase.heat + (squared - 1) * kinetic)
+
+    def _random(self, phase: Phase, count: int) -> np.ndarray:
+        """R₁ and Σ_{i≥2} R_i² of each system, (2, n_systems)."""
+        sizes = (len(phase.momenta),) if phase.batch is None else phase.batch.sizes
+        pairs = []
+        for n_atoms, random in zip(sizes, noise.generators(phase, self.seed, count), strict=True):
+            first = random.standard_normal()
+            # a sum of n squares of normal deviates is twice a gamma deviate of shape n/2
+            pairs.append((first, 2 * random.standard_gamma((self.freedom(n_atoms) - 1) / 2)))
+        return np.array(pairs).T.copy()

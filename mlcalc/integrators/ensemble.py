@@ -19,7 +19,7 @@ from torch import Tensor
 from mlcalc.errors import UsageError
 from mlcalc.integrators import respa
 from mlcalc.integrators.barostat import Barostat, Piston
-from mlcalc.integrators.phase import Phase, drift
+from mlcalc.integrators.phase import Batch, Phase, drift
 from mlcalc.integrators.respa import Forces
 from mlcalc.integrators.thermostat import Thermostat, check_resolved
 
@@ -92,9 +92,17 @@ class Ensemble:
             check_resolved("the barostat", self.barostat.time_ps, timestep_fs)
 
     def start(self, phase: Phase, cell: Tensor) -> Phase:
-        """The phase with what the ensemble adds to it; cell (3, 3), Å."""
+        """The phase with what the ensemble adds to it; cell (3, 3), Å.
+
+        Raises
+        ------
+        UsageError
+            for a phase from which a part cannot start, or a barostat on a batch.
+        """
+        if phase.batch is not None and self.barostat is not None:
+            raise UsageError("barostat: got one with a batch of systems; run them one by one, or without")
         if self.thermostat is not None:
-            phase = replace(phase, own=self.thermostat.start(phase))
+            phase = replace(phase, own=_start(self.thermostat, phase, phase.batch))
         if self.barostat is not None:
             cell = cell.detach().cpu().double()
             phase = replace(phase, cell=cell, strain_rate=torch.zeros_like(cell))
@@ -147,6 +155,21 @@ class Ensemble:
             return None
         assert self.thermostat is not None
         return Piston(self.barostat, self.thermostat.kT, self.thermostat.freedom(n_atoms), n_atoms)
+
+
+def _start(thermostat: Thermostat, phase: Phase, batch: Batch | None) -> Tensor | None:
+    """A thermostat's own variables, made for each system of a batch by itself."""
+    if batch is None:
+        return thermostat.start(phase)
+    parts: list[Tensor] = []
+    for k in range(batch.n_systems):
+        try:
+            part = thermostat.start(phase.select([k]))
+        except UsageError as error:
+            raise UsageError(f"system {k}: {error}") from error
+        if part is not None:
+            parts.append(part)
+    return torch.cat(parts, dim=1) if parts else None
 
 
 def _virial(forces: Forces) -> Tensor:

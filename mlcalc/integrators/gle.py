@@ -15,7 +15,7 @@ which an outer step does not resolve. A one-by-one matrix A = (γ) is Langevin d
 |---|---|
 | A | drift_per_ps |
 | C | covariance_K, over the Boltzmann constant |
-| s | own, (n_own, n_atoms, 3) in Phase.own |
+| s | own, (n_own, n_atoms, 3) |
 | T, S | keep, spread |
 """
 
@@ -31,7 +31,7 @@ from torch import Tensor
 from mlcalc import units
 from mlcalc.errors import UsageError
 from mlcalc.integrators import noise
-from mlcalc.integrators.phase import Phase
+from mlcalc.integrators.phase import Phase, by_system
 from mlcalc.integrators.thermostat import Thermostat, check_temperature
 
 Rows = tuple[tuple[float, ...], ...]
@@ -87,30 +87,31 @@ class GLE(Thermostat):
         mean = covariance[1:, 0] / given if given else np.zeros(len(rest))
         root = torch.from_numpy(_root(rest - given * np.outer(mean, mean)))
         scaled = (phase.momenta / phase.masses.sqrt()).cpu()
-        random = noise.normal(scaled.expand(len(rest), -1, -1), self.seed, 0, noise.START)
+        random = noise.normal_of(phase, scaled.expand(len(rest), -1, -1), self.seed, 0, noise.START)
         own = torch.from_numpy(mean)[:, None, None] * scaled + torch.einsum("ab,bix->aix", root, random)
-        return own.flatten().to(phase.momenta.device)
+        return own.to(phase.momenta.device)
 
     def act(self, phase: Phase, time: float, count: int) -> Phase:
         assert phase.own is not None
         root = phase.masses.sqrt()
         own = phase.own.reshape(-1, *phase.momenta.shape)
         both = torch.cat([(phase.momenta / root)[None], own])
-        keep, spread = (matrix.to(both) for matrix in _propagator(self.drift_per_ps, self._covariance, time))
-        random = noise.normal(both, self.seed, count)
+        keep, spread = _propagator(self.drift_per_ps, self._covariance, time, both.device)
+        random = noise.normal_of(phase, both, self.seed, count)
         both = torch.einsum("ab,bix->aix", keep, both) + torch.einsum("ab,bix->aix", spread, random)
         momenta = root * both[0]
         heat = (momenta.square() - phase.momenta.square()) / (2 * phase.masses)
-        return replace(phase, momenta=momenta, own=both[1:].flatten(), heat=phase.heat + float(heat.sum()))
+        return replace(phase, momenta=momenta, own=both[1:], heat=phase.heat + by_system(phase, heat))
 
 
 @lru_cache(maxsize=16)
-def _propagator(drift_per_ps: Rows, covariance_K: Rows, time: float) -> tuple[Tensor, Tensor]:
+def _propagator(drift_per_ps: Rows, covariance_K: Rows, time: float, device: torch.device) -> tuple[Tensor, Tensor]:
     """T and S, (n, n), float64."""
     drift = torch.tensor(drift_per_ps, dtype=torch.float64) / units.PICOSECOND
     covariance = units.BOLTZMANN * np.array(covariance_K)
     keep = torch.linalg.matrix_exp(-time * drift)
-    return keep, torch.from_numpy(_root(covariance - keep.numpy() @ covariance @ keep.numpy().T))
+    spread = torch.from_numpy(_root(covariance - keep.numpy() @ covariance @ keep.numpy().T))
+    return keep.to(device), spread.to(device)
 
 
 def _root(matrix: np.ndarray) -> np.ndarray:

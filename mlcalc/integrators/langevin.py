@@ -30,7 +30,7 @@ from torch import Tensor
 from mlcalc import units
 from mlcalc.errors import UsageError
 from mlcalc.integrators import noise
-from mlcalc.integrators.phase import Phase
+from mlcalc.integrators.phase import Phase, by_system
 from mlcalc.integrators.thermostat import Thermostat, check_temperature
 
 
@@ -75,6 +75,7 @@ class Langevin(Thermostat):
         """O."""
         keep = math.exp(-self.friction_per_ps * time / units.PICOSECOND)
         spread = ((1 - keep * keep) * self.kT * phase.masses).sqrt()
-        momenta = keep * phase.momenta + spread * self.noise(phase.momenta, count)
+        random = noise.normal_of(phase, phase.momenta, self.seed, count)
+        momenta = keep * phase.momenta + spread * random
         heat = (momenta.square() - phase.momenta.square()) / (2 * phase.masses)
-        return replace(phase, momenta=momenta, heat=phase.heat + float(heat.sum()))
+        return replace(phase, momenta=momenta, heat=phase.heat + by_system(phase, heat))

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from mlcalc.errors import UsageError
+from mlcalc.integrators.phase import Phase
 
 THERMOSTAT, BAROSTAT, START = range(3)  #: streams, each with numbers of its own
 
@@ -19,7 +20,30 @@ def generator(seed: int, count: int, stream: int = THERMOSTAT) -> np.random.Gene
 
 def normal(like: Tensor, seed: int, count: int, stream: int = THERMOSTAT) -> Tensor:
     """Normal deviates of the shape, dtype and device of `like`."""
-    return torch.from_numpy(generator(seed, count, stream).standard_normal(like.shape)).to(like)
+    return to_device(generator(seed, count, stream).standard_normal(like.shape), like)
+
+
+def normal_of(phase: Phase, like: Tensor, seed: int, count: int, stream: int = THERMOSTAT) -> Tensor:
+    """Normal deviates for the atoms of a phase, like (…, n_atoms, 3). In a batch each system has its own seed, and the
+    numbers that it would have alone."""
+    if phase.batch is None:
+        return normal(like, seed, count, stream)
+    made = np.empty(like.shape)
+    for own_seed, (start, stop) in zip(phase.batch.seeds, phase.batch.bounds, strict=True):
+        shape = (*like.shape[:-2], stop - start, 3)
+        made[..., start:stop, :] = generator(own_seed, count, stream).standard_normal(shape)
+    return to_device(made, like)
+
+
+def generators(phase: Phase, seed: int, count: int) -> list[np.random.Generator]:
+    """The random numbers of one moment, of each system."""
+    return [generator(one, count) for one in ((seed,) if phase.batch is None else phase.batch.seeds)]
+
+
+def to_device(values: np.ndarray, like: Tensor) -> Tensor:
+    """An array in the dtype and on the device of `like`; a GPU takes it when it comes to it, and is not waited for."""
+    made = torch.from_numpy(values).to(like.dtype)
+    return made.pin_memory().to(like.device, non_blocking=True) if like.is_cuda else made.to(like.device)
 
 
 def check_seed(seed: int) -> None:

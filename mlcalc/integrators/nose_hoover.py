@@ -20,7 +20,6 @@ inside, and keeps the whole step reversible.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, replace
 
 import torch
@@ -28,8 +27,9 @@ from torch import Tensor
 
 from mlcalc import units
 from mlcalc.errors import UsageError
-from mlcalc.integrators.phase import Phase, kinetic_energy
+from mlcalc.integrators.phase import Phase, by_atom, kinetic_energy
 from mlcalc.integrators.thermostat import (
+    Counted,
     Thermostat,
     check_centre_at_rest,
     check_resolved,
@@ -75,16 +75,17 @@ class NoseHoover(Thermostat):
     def memory_ps(self) -> float:
         return self.time_ps
 
-    def freedom(self, n_atoms: int) -> int:
+    def freedom(self, n_atoms: Counted) -> Counted:
         return 3 * n_atoms - (0 if self.external_field else 3)
 
     def check_timestep(self, timestep_fs: float) -> None:
         check_resolved("NoseHoover", self.time_ps, timestep_fs)
 
     def start(self, phase: Phase) -> Tensor:
-        """(2 length,): ξ, then v; all 0."""
+        """ξ, then v; all 0."""
         check_centre_at_rest(self, phase)
-        return torch.zeros(2 * self.length, dtype=torch.float64)
+        shape = (2 * self.length,) if phase.batch is None else (2 * self.length, phase.batch.n_systems)
+        return phase.momenta.new_zeros(shape, dtype=torch.float64)
 
     def act(self, phase: Phase, time: float, count: int) -> Phase:
         assert phase.own is not None
@@ -92,25 +93,29 @@ class NoseHoover(Thermostat):
         before = chain.energy()
         for weight in _WEIGHTS:
             chain.move(weight * time)
-        own = torch.tensor(chain.place + chain.speed, dtype=torch.float64)
         heat = phase.heat - (chain.energy() - before)
-        return replace(phase, momenta=chain.scale * phase.momenta, own=own, heat=heat)
+        momenta = by_atom(phase, chain.scale) * phase.momenta
+        return replace(phase, momenta=momenta, own=torch.stack(chain.place + chain.speed), heat=heat)
 
 
 class _Chain:
-    """The chain's variables while it moves."""
+    """The chain's variables while it moves; () or, in a batch, (n_systems,) each."""
 
     def __init__(self, thermostat: NoseHoover, phase: Phase) -> None:
         assert phase.own is not None
         n, self.kT = thermostat.length, thermostat.kT
-        self.freedom = thermostat.freedom(len(phase.momenta))
-        self.place, self.speed = phase.own[:n].tolist(), phase.own[n:].tolist()
+        self.freedom: int | Tensor = thermostat.freedom(len(phase.momenta))
+        if phase.batch is not None:
+            # integers times a Python number would be of single precision
+            self.freedom = thermostat.freedom(phase.batch.lengths.double())
+        self.place, self.speed = list(phase.own[:n]), list(phase.own[n:])
         inertia = self.kT * (thermostat.time_ps * units.PICOSECOND) ** 2
         self.mass = [self.freedom * inertia] + [inertia] * (n - 1)
-        self.twice_kinetic, self.scale = 2 * kinetic_energy(phase), 1.0
+        self.twice_kinetic = 2 * kinetic_energy(phase)
+        self.scale = torch.ones_like(self.twice_kinetic)
 
-    def energy(self) -> float:
-        moving = sum(mass * speed**2 / 2 for mass, speed in zip(self.mass, self.speed, strict=True))
+    def energy(self) -> Tensor:
+        moving = sum((m * v**2 / 2 for m, v in zip(self.mass, self.speed, strict=True)), 0 * self.scale)
         return moving + self.kT * (self.freedom * self.place[0] + sum(self.place[1:]))
 
     def move(self, time: float) -> None:
@@ -118,9 +123,9 @@ class _Chain:
         n = len(self.speed)
         for j in reversed(range(n)):
             self._push(j, time / 2)
-        factor = math.exp(-time * self.speed[0])
-        self.scale *= factor
-        self.twice_kinetic *= factor * factor
+        factor = torch.exp(-time * self.speed[0])
+        self.scale = self.scale * factor
+        self.twice_kinetic = self.twice_kinetic * factor * factor
         self.place = [place + time * speed for place, speed in zip(self.place, self.speed, strict=True)]
         for j in range(n):
             self._push(j, time / 2)
@@ -131,5 +136,8 @@ class _Chain:
             force = self.twice_kinetic - self.freedom * self.kT
         else:
             force = self.mass[j - 1] * self.speed[j - 1] ** 2 - self.kT
-        drag = math.exp(-time / 2 * self.speed[j + 1]) if j + 1 < len(self.speed) else 1.0
+        if j + 1 == len(self.speed):
+            self.speed[j] = self.speed[j] + time * force / self.mass[j]
+            return
+        drag = torch.exp(-time / 2 * self.speed[j + 1])
         self.speed[j] = (self.speed[j] * drag + time * force / self.mass[j]) * drag

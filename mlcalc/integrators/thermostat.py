@@ -5,13 +5,16 @@ from __future__ import annotations
 import abc
 import math
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, TypeVar
 
 from torch import Tensor
 
 from mlcalc import units
 from mlcalc.errors import UsageError
 from mlcalc.integrators.phase import Phase
+
+#: a number of atoms, or those of each system of a batch
+Counted = TypeVar("Counted", int, Tensor)
 
 
 @dataclass(frozen=True)
@@ -37,7 +40,7 @@ class Thermostat(abc.ABC):
     def memory_ps(self) -> float:
         """ps, within which it takes out again what something else brings in."""
 
-    def freedom(self, n_atoms: int) -> int:
+    def freedom(self, n_atoms: Counted) -> Counted:
         """Degrees of freedom that it holds at the temperature; 3 less where it leaves the centre of mass at rest."""
         return 3 * n_atoms
 
@@ -51,7 +54,7 @@ class Thermostat(abc.ABC):
         """
 
     def start(self, phase: Phase) -> Tensor | None:
-        """Its own variables before the first step, (n,), float64, or None.
+        """Its own variables before the first step, as `Phase.own`, or None; of one system, which may be in a batch.
 
         Raises
         ------
@@ -62,7 +65,7 @@ class Thermostat(abc.ABC):
 
     @abc.abstractmethod
     def act(self, phase: Phase, time: float, count: int) -> Phase:
-        """The phase after `time` (internal units) with the bath, its heat booked.
+        """The phase after `time` (internal units) with the bath, its heat booked; each system of a batch on its own.
 
         Parameters
         ----------
