@@ -107,12 +107,19 @@ class Phase:
 
 def kick(phase: Phase, force: Tensor, time: float | Tensor) -> Phase:
     """p ← p + t F; force (n_atoms, 3), eV/Å."""
-    return replace(phase, momenta=phase.momenta + time * force)
+    return replace(phase, momenta=_after(phase.momenta, force, time))
 
 
 def drift(phase: Phase, time: float | Tensor) -> Phase:
     """q ← q + t p/m."""
-    return replace(phase, positions=phase.positions + time * phase.momenta / phase.masses)
+    return replace(phase, positions=_after(phase.positions, phase.momenta / phase.masses, time))
+
+
+def _after(values: Tensor, rate: Tensor, time: float | Tensor) -> Tensor:
+    """values + time · rate, in one operation of the device."""
+    if isinstance(time, Tensor):
+        return torch.addcmul(values, rate, time)
+    return torch.add(values, rate, alpha=time)
 
 
 def by_system(phase: Phase, values: Tensor) -> Tensor:
