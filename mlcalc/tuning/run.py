@@ -10,6 +10,7 @@ import ase
 from mlcalc.audit.costs import measure_costs
 from mlcalc.audit.experiments import Bench, both, equilibrate
 from mlcalc.audit.settings import AuditSettings
+from mlcalc.engines.batch_size import fit_batches
 from mlcalc.engines.momenta import maxwell_boltzmann
 from mlcalc.errors import UsageError
 from mlcalc.evaluation import Wanted
@@ -53,7 +54,7 @@ def tune(
     numbers = sorted(set(settings.n_inner)) if both(potential) else [1]
     structure = Structure.from_ase(atoms, device=potential.device)
     start, cost = _prepare(potential, structure, settings, progress)
-    at_once = len(settings.timesteps_fs) * settings.replicas if batched(potential, structure) else 1
+    at_once = _at_once(potential, structure, len(settings.timesteps_fs) * settings.replicas)
     trials: list[Trial] = []
     for n_inner in numbers:
 
@@ -65,6 +66,14 @@ def tune(
             trials += run_trials(start, worth, n_inner, settings.scan_ps, cost, at_once, show)
     trials = _confirmed(trials, start, settings, cost, at_once, progress)
     return Tuning(potential.name, structure_name, structure.n_atoms, settings.temperature_K, tuple(trials))
+
+
+def _at_once(potential: Potential, structure: Structure, most: int) -> int:
+    """How many copies of a system make a batch that the potential takes and the memory holds."""
+    if not batched(potential, structure):
+        return 1
+    forces = "mts" if both(potential) else "conservative"
+    return len(fit_batches(potential, structure.replicated(most), forces=forces)[0])
 
 
 def _prepare(

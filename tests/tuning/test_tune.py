@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import ase
+import ase.io
 import numpy as np
 import pytest
 from ase.build import bulk
@@ -134,9 +135,10 @@ def test_settings_that_cannot_be(changes: dict, word: str) -> None:
 
 
 def test_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    arguments = ["tune", "--timesteps-fs", "0.5", "--n-inner", "2", "--replicas", "1", "--scan-ps", "0.002"]
-    arguments += ["--confirm-ps", "0.002", "--equilibration-ps", "0.001", "--json", str(tmp_path / "t.json")]
-    assert main([*arguments, "--plot", str(tmp_path / "t.png")]) == 0
-    assert "water box (192 atoms), 300 K" in capsys.readouterr().out
-    assert (tmp_path / "t.png").stat().st_size > 10_000
-    assert main(["tune", "--n-inner", "0"]) == 2
+    ase.io.write(tmp_path / "copper.xyz", bulk("Cu", cubic=True))
+    arguments = ["tune", "--potential", "ase:ase.calculators.emt:EMT", "--structure", str(tmp_path / "copper.xyz")]
+    arguments += ["--timesteps-fs", "2", "5", "--replicas", "1", "--json", str(tmp_path / "tuning.json")]
+    assert main([*arguments, "--plot", str(tmp_path / "map.png")]) == 0
+    assert "copper.xyz (4 atoms), 300 K" in capsys.readouterr().out
+    assert json.loads((tmp_path / "tuning.json").read_text())["n_atoms"] == 4
+    assert (tmp_path / "map.png").stat().st_size > 10_000
