@@ -4,29 +4,43 @@
 
 Both run at constant energy from the same equilibrated start with the same inner timestep; speed is measured side by
 side, a stretch of either in turn. It asserts nothing.
+
+With `--radial-distribution FOLDER` they run in a Langevin bath instead, with random numbers of their own, one after the
+other; the radial distribution functions after the first picosecond go to results/, a picosecond at a time. Frames are
+kept in FOLDER, and a run that was cut off goes on.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
+import math
 import time
+from pathlib import Path
+from typing import Any
 
 import ase.io
 import numpy as np
 import torch
 
 import mlcalc
+from mlcalc.diagnosis import radial_distribution
 from mlcalc.diagnostics import nve_drift
 from mlcalc.engines.native import NativeEngine, maxwell_boltzmann
 from mlcalc.errors import TooShortToTell
 from mlcalc.integrators.ensemble import Ensemble
 from mlcalc.integrators.langevin import Langevin
 from mlcalc.memory import keep_freed_memory
+from mlcalc.potentials.potential import Potential
 from mlcalc.potentials.two_potentials import TwoPotentials
+from mlcalc.simulation.run import SimulationSettings, simulate
 from mlcalc.structure import Structure
-from mlcalc.trajectory import Frame
+from mlcalc.trajectory import Frame, read_trajectory
+from mlcalc.units import temperature_from_kinetic
 
 _STRETCHES = 10  # that a run is cut into, in turn with the other
+_FRAME_FS, _EQUILIBRATION_PS, _FRICTION = 16.0, 1.0, 5.0  # fs from frame to frame; ps left out; 1/ps
+_RESULTS = Path(__file__).parent / "results" / "distilled.json"
 
 
 def drift(name: str, records: list[Frame], n_atoms: int, temperature: float) -> str:
@@ -39,6 +53,70 @@ def drift(name: str, records: list[Frame], n_atoms: int, temperature: float) -> 
     return f"{name}: slope {found.slope.value:.4f} ± {found.slope.standard_error:.4f}"
 
 
+def radial_distributions(options: argparse.Namespace, pair: TwoPotentials) -> None:
+    """g(r) of both runs in a bath, the quick one first."""
+    found: dict[str, dict[str, Any]] = json.loads(_RESULTS.read_text()) if _RESULTS.exists() else {}
+    kinds: tuple[tuple[str, Potential, int], ...] = (
+        (f"{options.fast} inside {options.slow}, M = {options.n_inner}", pair, options.n_inner),
+        (f"{options.slow} alone", pair.slow, 1),
+    )
+    for seed, (name, potential, n_inner) in enumerate(kinds):
+        path = options.radial_distribution / f"{seed}.trajectory"
+        for picosecond in range(1, math.ceil(options.picoseconds + _EQUILIBRATION_PS) + 1):
+            _in_a_bath(options, potential, n_inner, seed, picosecond, path)
+            if picosecond > _EQUILIBRATION_PS:
+                found[name] = _distribution(path)
+                _RESULTS.write_text(json.dumps(found) + "\n")
+                print(f"{name}: {picosecond} ps, {found[name]['temperature_K']:.0f} K", flush=True)
+    one, other = (found[name] for name, _, _ in kinds)
+    print(f"mean square of their difference over its variance: {apart(one, other):.2f}")
+
+
+def _in_a_bath(
+    options: argparse.Namespace, potential: Potential, n_inner: int, seed: int, picoseconds: int, path: Path
+) -> None:
+    """The run up to some time; what is in the file is not done again."""
+    outer_fs = n_inner * options.inner_timestep_fs
+    settings = SimulationSettings(
+        steps=round(1000 * picoseconds / outer_fs),
+        forces="conservative" if n_inner == 1 else "mts",
+        timestep_fs=outer_fs,
+        n_inner=n_inner,
+        stride=round(_FRAME_FS / outer_fs),
+        ensemble="langevin",
+        temperature_K=options.temperature_K,
+        friction_per_ps=_FRICTION,
+        seed=seed,
+        on_drift="continue",  # in a bath the balance of multiple time stepping walks at random
+    )
+    simulate(potential, ase.io.read(options.structure), settings, path, restart=True)
+
+
+def _distribution(path: Path) -> dict[str, Any]:
+    record = read_trajectory(path)
+    keep = record.time_ps > _EQUILIBRATION_PS
+    symbols = [ase.data.chemical_symbols[number] for number in record.numbers]
+    cells = np.broadcast_to(record.cell, (int(keep.sum()), 3, 3))
+    (found, *_) = radial_distribution.measure(record.positions[keep], cells, record.periodic, symbols)
+    kinetic, freedom = record.kinetic_energy[keep].mean(), 3 * record.n_atoms  # the bath moves the centre of mass, too
+    return {
+        "picoseconds": float(record.time_ps[-1]) - _EQUILIBRATION_PS,
+        "temperature_K": temperature_from_kinetic(float(kinetic), freedom),
+        "pair": found.pair,
+        "r": [round(r, 6) for r in found.r.tolist()],
+        "g": [round(g, 6) for g in found.g.tolist()],
+        "standard_error": [round(error, 6) for error in found.standard_error.tolist()],
+    }
+
+
+def apart(one: dict[str, Any], other: dict[str, Any]) -> float:
+    """Mean over r of the squared difference by its variance; about 1 where they differ by chance."""
+    difference = np.array(one["g"]) - np.array(other["g"])
+    variance = np.array(one["standard_error"]) ** 2 + np.array(other["standard_error"]) ** 2
+    known = variance > 0
+    return float(np.mean(difference[known] ** 2 / variance[known]))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--slow", required=True)
@@ -49,11 +127,15 @@ def main() -> None:
     parser.add_argument("--picoseconds", type=float, default=1.0)
     parser.add_argument("--temperature-K", type=float, default=300.0)
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--radial-distribution", type=Path, metavar="FOLDER")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     keep_freed_memory()
     slow, fast = mlcalc.load(options.slow), mlcalc.load(options.fast)
     pair = TwoPotentials(fast, slow)
+    if options.radial_distribution:
+        options.radial_distribution.mkdir(parents=True, exist_ok=True)
+        return radial_distributions(options, pair)
     structure = Structure.from_ase(ase.io.read(options.structure))
     outer_fs = options.n_inner * options.inner_timestep_fs
     momenta = maxwell_boltzmann(structure, 2 * options.temperature_K, seed=0)  # half becomes potential energy

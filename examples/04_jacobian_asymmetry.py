@@ -2,7 +2,7 @@
 
 import mlcalc
 from mlcalc.diagnostics import jacobian_asymmetry
-from mlcalc.probes.jacobian import sample_products
+from mlcalc.probes.products import sample_products
 
 potential = mlcalc.load("water")
 structure = mlcalc.Structure.from_ase(mlcalc.water_box())

@@ -15,6 +15,8 @@ __version__ = "0.1.0"
 #: public name → the module that has it
 _HOMES = {
     "AseCalculator": "mlcalc.potentials.ase_calculator",
+    "AsymmetryResult": "mlcalc.asymmetry.result",
+    "AsymmetrySettings": "mlcalc.asymmetry.settings",
     "AuditResult": "mlcalc.audit.result",
     "AuditSettings": "mlcalc.audit.settings",
     "Barostat": "mlcalc.integrators.barostat",
@@ -34,6 +36,7 @@ _HOMES = {
     "NativeEngine": "mlcalc.engines.native",
     "NoseHoover": "mlcalc.integrators.nose_hoover",
     "SimulationSettings": "mlcalc.simulation.run",
+    "SINR": "mlcalc.integrators.sin_r",
     "Structure": "mlcalc.structure",
     "TuneSettings": "mlcalc.tuning.settings",
     "TwoPotentials": "mlcalc.potentials.two_potentials",
@@ -42,9 +45,11 @@ _HOMES = {
     "distill": "mlcalc.distillation.run",
     "load": "mlcalc.potentials",
     "maxwell_boltzmann": "mlcalc.engines.momenta",
+    "measure_asymmetry": "mlcalc.asymmetry.run",
     "neighbour_list": "mlcalc.neighbours",
     "read_record": "mlcalc.diagnosis.read",
     "read_trajectory": "mlcalc.trajectory",
+    "repartition_hydrogen_mass": "mlcalc.masses",
     "simulate": "mlcalc.simulation.run",
     "tune": "mlcalc.tuning.run",
     "water_box": "mlcalc.potentials.pretrained",
@@ -53,6 +58,9 @@ _HOMES = {
 __all__ = ["__version__", "audit", *sorted(_HOMES)]
 
 if TYPE_CHECKING:
+    from mlcalc.asymmetry.result import AsymmetryResult as AsymmetryResult
+    from mlcalc.asymmetry.run import measure_asymmetry as measure_asymmetry
+    from mlcalc.asymmetry.settings import AsymmetrySettings as AsymmetrySettings
     from mlcalc.audit.result import AuditResult as AuditResult
     from mlcalc.audit.settings import AuditSettings as AuditSettings
     from mlcalc.diagnosis.read import read_record as read_record
@@ -76,6 +84,8 @@ if TYPE_CHECKING:
     from mlcalc.integrators.gle import GLE as GLE
     from mlcalc.integrators.langevin import Langevin as Langevin
     from mlcalc.integrators.nose_hoover import NoseHoover as NoseHoover
+    from mlcalc.integrators.sin_r import SINR as SINR
+    from mlcalc.masses import repartition_hydrogen_mass as repartition_hydrogen_mass
     from mlcalc.neighbours import neighbour_list as neighbour_list
     from mlcalc.potentials import load as load
     from mlcalc.potentials.ase_calculator import AseCalculator as AseCalculator

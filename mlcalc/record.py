@@ -63,7 +63,7 @@ class Series:
     time_ps : ps, or None; steps : of the program, or None
     conserved_eV : of the whole system; conserved_name : what the file calls it
     conserved_for_sure : the program calls it conserved; else it is at constant energy only
-    temperature_K : K; power_eV_per_ps : Σ v·(f_direct − f_conservative)
+    temperature_K : K; volume_A3 : Å³; power_eV_per_ps : Σ v·(f_direct − f_conservative)
     n_atoms : of the system, or None
     """
 
@@ -74,6 +74,7 @@ class Series:
     conserved_for_sure: bool = True
     kinetic_eV: Array | None = None
     temperature_K: Array | None = None
+    volume_A3: Array | None = None
     power_eV_per_ps: Array | None = None
     n_atoms: int | None = None
 
@@ -84,7 +85,7 @@ class Series:
 
     def picked(self, which: NDArray[np.bool_]) -> Series:
         """Some of the lines; which : (n,)"""
-        names = ("time_ps", "steps", "conserved_eV", "kinetic_eV", "temperature_K", "power_eV_per_ps")
+        names = ("time_ps", "steps", "conserved_eV", "kinetic_eV", "temperature_K", "volume_A3", "power_eV_per_ps")
         return _picked(self, which, names)
 
 

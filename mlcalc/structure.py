@@ -12,7 +12,7 @@ from torch import Tensor
 
 from mlcalc.errors import UsageError
 
-_SHORTEST_DISTANCE = 0.2  # Å; closer pairs are a broken file, not chemistry (H2 at 0.74 Å is the shortest bond)
+SHORTEST_DISTANCE = 0.2  # Å; closer pairs are a broken file, not chemistry (H2 at 0.74 Å is the shortest bond)
 
 
 @dataclass(frozen=True)
@@ -121,6 +121,23 @@ class Structure:
             system=self.system.to(device=device),
         )
 
+    def picked(self, systems: Sequence[int]) -> Structure:
+        """Some of the systems, in the order given, as one batch."""
+        bounds = np.concatenate([[0], np.cumsum(self.atoms_per_system.cpu().numpy())])
+        parts = [torch.arange(bounds[k], bounds[k + 1]) for k in systems]
+        if not parts:
+            raise UsageError("systems: got none; give the indices of one or more")
+        atoms, which = torch.cat(parts).to(self.device), torch.as_tensor(list(systems), device=self.device)
+        counts = torch.tensor([len(part) for part in parts], device=self.device)
+        return Structure(
+            positions=self.positions[atoms],
+            numbers=self.numbers[atoms],
+            cell=self.cell[which],
+            periodic=self.periodic[which],
+            masses=self.masses[atoms],
+            system=torch.arange(len(parts), device=self.device).repeat_interleave(counts),
+        )
+
     def replicated(self, copies: int) -> Structure:
         """`copies` independent replicas of every system, as one batch."""
         if copies < 1:
@@ -195,9 +212,9 @@ def check_overlap(structure: Structure, vectors: Tensor, centre: Tensor, neighbo
         return
     squared, edge = vectors.square().sum(dim=1).min(dim=0)
     shortest = float(squared) ** 0.5
-    if shortest < _SHORTEST_DISTANCE:
+    if shortest < SHORTEST_DISTANCE:
         i, j = int(centre[edge]), int(neighbour[edge])
         raise UsageError(
             f"structure: atoms {i} and {j} are {shortest:.3f} Å apart; "
-            f"atoms nearer than {_SHORTEST_DISTANCE} Å are taken for an error: remove one of them or check the cell"
+            f"atoms nearer than {SHORTEST_DISTANCE} Å are taken for an error: remove one of them or check the cell"
         )

@@ -245,16 +245,16 @@ class TrajectoryWriter:
         self._write(head.encode())
 
     @classmethod
-    def reopen(cls, path: str | Path) -> TrajectoryWriter:
-        """Go on writing after the last whole frame of a file; a torn one is cut off."""
+    def reopen(cls, path: str | Path, n_frames: int | None = None) -> TrajectoryWriter:
+        """Go on writing after the last whole frame of a file, or after its first `n_frames`; the rest is cut off."""
         record = read_trajectory(path)
         writer = cls.__new__(cls)
-        writer.path, writer.n_frames = Path(path), record.n_frames
+        writer.path, writer.n_frames = Path(path), record.n_frames if n_frames is None else n_frames
         writer._file = open(path, "r+b", buffering=0)  # noqa: SIM115 (closed by close)
         head = writer._file.readline()
         writer.layout = _layout_of(json.loads(head))
         size = writer.layout.size(record.n_atoms) + _CHECKSUM
-        writer._file.truncate(len(head) + record.n_frames * size)
+        writer._file.truncate(len(head) + writer.n_frames * size)
         writer._file.seek(0, 2)
         return writer
 

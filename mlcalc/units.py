@@ -19,6 +19,8 @@ FEMTOSECOND = 1e-15 / (1e-10 * math.sqrt(_ATOMIC_MASS / _ELEMENTARY_CHARGE))
 PICOSECOND = 1000.0 * FEMTOSECOND
 #: one gigapascal in eV/Å³
 GIGAPASCAL = 1e9 * 1e-30 / _ELEMENTARY_CHARGE
+#: one amu/Å³ in g/cm³
+DALTON_PER_CUBIC_ANGSTROM = _ATOMIC_MASS * 1e3 / 1e-24
 #: one kcal/mol in eV
 KILOCALORIE_PER_MOLE = 4184.0 / _AVOGADRO / _ELEMENTARY_CHARGE
 #: Hartree's atomic units: of energy in eV, of length in Å, of mass in amu, of time in fs

@@ -19,7 +19,7 @@ from mlcalc.evaluation import Evaluation, Wanted
 from mlcalc.neighbours import neighbour_list
 from mlcalc.potentials.autodiff import AutodiffPotential
 from mlcalc.probes.differences import sample_subspace
-from mlcalc.probes.jacobian import sample_products
+from mlcalc.probes.products import sample_products
 from mlcalc.structure import Structure
 
 EVERYTHING = Wanted.ENERGY | Wanted.CONSERVATIVE | Wanted.VIRIAL

@@ -10,6 +10,7 @@ import re
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import ase
 import ase.io
@@ -21,7 +22,8 @@ from small_waters import few_waters, gentle_network
 
 from mlcalc import cli
 from mlcalc.audit.result import read_result
-from mlcalc.potentials.checkpoint import save_checkpoint
+from mlcalc.potentials.checkpoint import load_checkpoint, save_checkpoint
+from mlcalc.potentials.compiled import CompiledPotential
 from mlcalc.trajectory import read_trajectory
 
 
@@ -149,6 +151,22 @@ def test_run_takes_an_ensemble(tmp_path, capsys):
         assert words in fails(capsys, [*where, *wrong, "--output", str(tmp_path / "b.trajectory")])
 
 
+def test_run_with_heavy_hydrogen_and_long_outer_steps(here, tmp_path, capsys):
+    where = ["run", *inputs(here), "--steps", "2", "--n-inner", "4", "--hydrogen-mass", "3"]
+    path = tmp_path / "a.trajectory"
+    bath = ["--ensemble", "nvt", "--thermostat", "sin-r", "--regulation", "2"]
+    assert cli.main([*where, *bath, "--output", str(path)]) == 0
+    assert "note: SIN(R): positions are those of 300 K" in capsys.readouterr().out
+    record = read_trajectory(path)
+    assert set(record.masses[record.numbers == 1]) == {3.0}
+    assert record.provenance["thermostat"]["regulation"] == 2.0
+    friction = ["--ensemble", "langevin", "--hydrogen-friction-per-ps", "20"]
+    assert cli.main([*where, *friction, "--output", str(tmp_path / "b.trajectory")]) == 0
+    assert read_trajectory(tmp_path / "b.trajectory").provenance["thermostat"]["hydrogen_friction_per_ps"] == 20.0
+    unchanged = [*where[:-1], "1.008", *bath, "--output", str(path), "--restart"]
+    assert "other masses" in fails(capsys, unchanged)
+
+
 def test_run_takes_the_forces_that_there_are(tmp_path, capsys):
     ase.io.write(tmp_path / "copper.xyz", bulk("Cu", cubic=True))
     where = ["--potential", "ase:ase.calculators.emt:EMT", "--structure", str(tmp_path / "copper.xyz")]
@@ -158,6 +176,29 @@ def test_run_takes_the_forces_that_there_are(tmp_path, capsys):
     line = fails(capsys, ["run", *where, "--steps", "2", "--n-inner", "4", "--output", str(tmp_path / "b.trajectory")])
     assert "it goes with --forces mts only" in line
     assert not (tmp_path / "b.trajectory").exists()
+
+
+def test_run_compiles_what_it_needs(here, tmp_path, capsys, monkeypatch):
+    """Which kinds of evaluation; compiling itself is tested in test_compiled.py. Others' potentials are left alone."""
+    asked = []
+
+    def load_cached(name, kinds, *, dtype, progress, **_):
+        asked.append((Path(name).name, kinds))
+        progress(kinds[0], 0, len(kinds))
+        return CompiledPotential(load_checkpoint(name).to(dtype), {})
+
+    monkeypatch.setattr("mlcalc.potentials.package_cache.load_cached", load_cached)
+    foreign = "ase:ase.calculators.lj:LennardJones?epsilon=1e-4&sigma=1.0&rc=3.0"
+    where = ["run", "--compile", "--structure", str(here / "box.xyz"), "--steps", "1", "--n-inner", "1"]
+    own, kinds = str(here / "small.safetensors"), []
+    for k, more in enumerate(([], ["--forces", "direct"], ["--fast", foreign], ["--fast", own])):
+        assert cli.main([*where, "--slow", own, *more, "--output", str(tmp_path / f"{k}.trajectory")]) == 0
+        kinds.append([kind for _, kind in asked])
+        asked.clear()
+    both, direct, conservative = ("direct", "joint"), ("direct",), ("conservative",)
+    assert kinds == [[both], [direct], [conservative], [direct, conservative]]
+    assert "leave it out" in fails(capsys, [*where, "--potential", foreign])
+    assert "cuda-graphs: they are for GPUs" in fails(capsys, [*where, "--potential", own, "--cuda-graphs"])
 
 
 def test_run_with_two_potentials(here, tmp_path, capsys):

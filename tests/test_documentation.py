@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import re
 import shlex
@@ -12,12 +13,14 @@ from pathlib import Path
 import pytest
 
 import mlcalc
+from mlcalc.audit import thresholds
 from mlcalc.cli import parser
 from mlcalc.potentials import names, pretrained
 from mlcalc.potentials.checkpoint import read_card
 
 ROOT = Path(__file__).parent.parent
-PAGES = sorted(str(path.relative_to(ROOT)) for path in (ROOT / "docs").glob("*.md"))
+PAGES = sorted(str(path.relative_to(ROOT)) for path in (ROOT / "docs").rglob("*.md"))
+DIAGNOSTICS = sorted((ROOT / "docs/diagnostics").glob("[!i]*.md"))
 DOCUMENTS = ("README.md", "CONTRIBUTING.md", *PAGES)
 PACKAGES = {"sevennet": "sevenn", "chgnet": "chgnet", "torchsim": "torch_sim", "ipi": "ipi"}
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
@@ -103,6 +106,45 @@ def test_links_to_files_lead_somewhere(document):
     for target in re.findall(r"\]\(([^)#]+)", text):
         if not target.startswith(("http", "mailto")):
             assert ((ROOT / document).parent / target).exists(), f"{document} links to {target}"
+
+
+def threshold(name: str) -> object:
+    """What stands in the code as `module.NAME`."""
+    module, constant = name.split(".")
+    for room in ("audit", "diagnostics", "diagnosis"):
+        if (ROOT / "mlcalc" / room / f"{module}.py").exists():
+            return getattr(importlib.import_module(f"mlcalc.{room}.{module}"), constant)
+    raise AssertionError(f"no module {module}")
+
+
+def test_thresholds_on_the_pages_are_those_of_the_code():
+    """`| `module.NAME` | value unit | why |`, the unit too where the code has one; none of the audit's is left out."""
+    told = set()
+    for path in (ROOT / "docs/diagnostics").glob("*.md"):
+        for name, cell in re.findall(r"^\| `(\w+\.\w+)` \| ([^|]+) \|", path.read_text(encoding="utf-8"), re.M):
+            value = threshold(name)
+            if isinstance(value, thresholds.Threshold):
+                assert cell == f"{value.value:g} {value.unit}", f"{path.name}: {name}"
+                told.add(value.name)
+            else:
+                number = f"{value:g}" if isinstance(value, int | float) else str(value)
+                assert cell == number or cell.startswith(number + " "), f"{path.name}: {name} is {number}"
+    assert told == {one.name for one in thresholds.THRESHOLDS}
+
+
+@pytest.mark.parametrize("path", DIAGNOSTICS, ids=lambda path: path.stem)
+def test_a_page_of_a_diagnostic_says_what_one_must_know(path):
+    text, index = (one.read_text(encoding="utf-8") for one in (path, path.with_name("index.md")))
+    assert "**It finds**" in text and "**It cannot find**" in text
+    assert f"({path.name})" in index and f"\n{path.stem}\n" in index
+
+
+def test_every_diagnostic_has_a_page():
+    """Files of diagnostics that measure, and not those that only help them."""
+    helpers = {"__init__", "autocorrelation", "finding", "significance", "times", "unwrapping"}
+    pages = "".join(path.read_text(encoding="utf-8") for path in DIAGNOSTICS)
+    for path in (ROOT / "mlcalc/diagnostics").glob("*.py"):
+        assert path.stem in helpers or f"autofunction:: mlcalc.diagnostics.{path.stem}." in pages, path.stem
 
 
 @pytest.mark.parametrize("path", sorted(pretrained.path_of("water").parent.glob("*.safetensors")), ids=lambda p: p.stem)

@@ -14,7 +14,9 @@ PACKAGE = Path(__file__).parent.parent / "mlcalc"
 ORDER = (
     ("errors", "units", "quantities", "memory"),
     ("structure",),
+    ("cell_list",),
     ("neighbours",),
+    ("masses",),
     ("evaluation",),
     ("potentials",),
     ("integrators",),
@@ -27,6 +29,7 @@ ORDER = (
     ("audit",),
     ("tuning",),
     ("diagnosis",),
+    ("asymmetry",),
     ("distillation",),
     ("cli",),
     ("__main__",),
@@ -48,7 +51,7 @@ ENGINES = {
     "lammps": {"engines"},
     "torch_sim": {"engines"},
     "vesin": {"neighbours"},
-    "matplotlib": {"training", "simulation", "diagnosis", "tuning"},
+    "matplotlib": {"asymmetry", "training", "tuning", "simulation", "diagnosis"},
     "mdtraj": {"simulation", "diagnosis"},
     "rich": {"audit", "cli"},
 }

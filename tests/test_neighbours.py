@@ -10,7 +10,9 @@ import pytest
 import torch
 
 from mlcalc.errors import RunError, UsageError
+from mlcalc.evaluation import Wanted
 from mlcalc.neighbours import NeighbourCache, Neighbours, neighbour_list
+from mlcalc.potentials.lennard_jones import LennardJones
 from mlcalc.structure import Structure
 
 CELLS = {
@@ -191,6 +193,76 @@ def test_cache_follows_a_cell_that_moves_with_its_atoms():
         structure = Structure.from_ase(atoms)
         assert _within(cache(structure), structure, CUTOFF) == brute_force(atoms, CUTOFF)
     assert 3 <= cache.n_builds < 30
+
+
+def test_cache_of_a_batch_follows_the_cell_of_each_system():
+    """One cell moves, one stays, one system has none; atoms take steps at random, and one is wrapped now and then."""
+    rng = np.random.default_rng(1)
+    systems = [
+        scattered(CELLS["triclinic"], (True,) * 3, 12, 0),
+        scattered(CELLS["cube"], (True, True, False), 9, 1),
+        ase.Atoms("O6", rng.uniform(0, 5, size=(6, 3))),
+    ]
+    cache = NeighbourCache(CUTOFF, skin=0.4)
+    for step in range(40):
+        strain = np.eye(3) + rng.normal(scale=0.003, size=(3, 3))
+        systems[0].set_cell(systems[0].cell.array @ strain)
+        systems[0].positions = systems[0].positions @ strain
+        for atoms in systems:
+            atoms.positions += rng.normal(scale=0.01, size=(len(atoms), 3))
+        if step % 15 == 14:
+            systems[1].positions[step % 9] += systems[1].cell[0]
+        structure, first, expected = Structure.from_ase(systems), 0, []
+        for atoms in systems:
+            cell = np.eye(3) if atoms.cell.rank < 3 else atoms.cell.array  # the brute-force search inverts it
+            framed = ase.Atoms(atoms.numbers, atoms.positions, cell=cell, pbc=atoms.pbc)
+            expected += [(i + first, j + first, *shift) for i, j, *shift in brute_force(framed, CUTOFF)]
+            first += len(atoms)
+        assert _within(cache(structure), structure, CUTOFF) == expected
+    assert 3 <= cache.n_builds < 20
+
+
+def test_energy_is_conserved_by_an_engine_that_wraps():
+    """Atoms wrapped after every step, as some engines do: positions but for the wrapping, energies and drift the same.
+
+    The drift's reference is the run that never wraps: a list used on after a wrap gives no force across the border.
+    """
+    potential = LennardJones(sigma=2.9, epsilon=0.02, cutoff=4.5)
+    start = ase.Atoms("Ar8", [[3.3 * x, 3.2 * y, 3.4 * z] for x, y, z in itertools.product((0, 1), repeat=3)])
+    start.set_cell([6.6, 6.4, 6.8])
+    start.pbc = True
+    momenta = np.random.default_rng(0).normal(loc=0.05, scale=0.1, size=(8, 3))
+    kept, *_ = _verlet(start, momenta, potential, wraps=False)
+    wrapped, n_wraps, n_builds = _verlet(start, momenta, potential, wraps=True)
+    assert n_wraps > 20
+    assert n_builds < 200
+    # a chaotic run grows its round-off of 1e-15, in 200 steps to no more than this
+    np.testing.assert_allclose(wrapped, kept, rtol=0, atol=1e-9)
+    kinetic = 0.5 * (momenta**2).sum()
+    assert np.ptp(wrapped) < 0.01 * kinetic
+
+
+def _verlet(start: ase.Atoms, momenta: np.ndarray, potential: LennardJones, wraps: bool) -> tuple[np.ndarray, int, int]:
+    """200 steps of velocity Verlet, masses of 1: total energies, how many atoms were wrapped, and lists built."""
+    atoms, cache, n_wraps, energies, step = start.copy(), NeighbourCache(potential.cutoff, 0.6), 0, [], 0.2
+
+    def evaluate():
+        structure = Structure.from_ase(atoms)
+        found = potential.evaluate(structure, cache(structure), Wanted.ENERGY | Wanted.CONSERVATIVE)
+        return float(found.energy), found.conservative_force.numpy()
+
+    _, force = evaluate()
+    for _ in range(200):
+        momenta = momenta + 0.5 * step * force
+        atoms.positions += step * momenta
+        if wraps:
+            before = atoms.get_positions()
+            atoms.wrap()
+            n_wraps += int((abs(atoms.positions - before) > 1).any(axis=1).sum())
+        energy, force = evaluate()
+        momenta = momenta + 0.5 * step * force
+        energies.append(energy + 0.5 * (momenta**2).sum())
+    return np.array(energies), n_wraps, cache.n_builds
 
 
 def test_cache_holds_its_own_copy_of_the_positions():

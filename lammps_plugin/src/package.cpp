@@ -56,6 +56,10 @@ Package parse_package(const std::string &text, const std::string &path)
     all.at("machine").get_to(package.machine);
     all.at("kinds").get_to(package.kinds);
     all.at("instructions").get_to(package.instructions);
+    const auto device = all.value("device", std::string("cpu"));
+    if (device != "cpu")
+      throw std::runtime_error("potential: " + path + " was compiled for " + device +
+                               ", and backend native runs on a CPU; export it again without --device");
     inputs.at("tensors").get_to(package.tensors);
     inputs.at("symbols").get_to(package.symbols);
     inputs.at("species").get_to(package.species);

@@ -13,14 +13,16 @@ import torch
 from mlcalc.audit import thresholds as limit
 from mlcalc.audit.result import Asymmetry, Difference, Profile, Run, Rung, Series
 from mlcalc.audit.settings import AuditSettings
-from mlcalc.diagnostics import jacobian_asymmetry, nonconservative_power, nve_drift, pair_asymmetry
+from mlcalc.diagnostics import jacobian_asymmetry, nonconservative_power, nve_drift
 from mlcalc.diagnostics.finding import Finding
 from mlcalc.engines.native import NativeEngine, maxwell_boltzmann
 from mlcalc.errors import RunError, TooShortToTell
 from mlcalc.evaluation import JOINT, Wanted, required
 from mlcalc.neighbours import neighbour_list
 from mlcalc.potentials.potential import Potential
-from mlcalc.probes import differences, jacobian
+from mlcalc.probes import differences, products
+from mlcalc.probes.batches import Job
+from mlcalc.probes.pair_profile import pair_profile
 from mlcalc.structure import Structure
 from mlcalc.trajectory import Trajectory
 from mlcalc.units import temperature_from_kinetic
@@ -277,7 +279,7 @@ def _asymmetry(bench: Bench, forces: str) -> Finding | None:
         return jacobian_asymmetry.from_subspace(subspace)
     # the conservative one is a check against the floor, which a handful of products settles
     most = settings.product_pairs if forces == "direct" else settings.reference_pairs
-    samples = jacobian.sample_products(
+    samples = products.sample_products(
         bench.potential,
         bench.structure,
         forces,
@@ -293,38 +295,12 @@ def _asymmetry(bench: Bench, forces: str) -> Finding | None:
         return short.estimate if isinstance(short.estimate, Finding) else None
 
 
-def block_atoms(structure: Structure, n_wanted: int, seed: int) -> list[int]:
-    """Half of them the nearest to a random atom, half at random: both near and far pairs are among them."""
-    n_atoms = structure.n_atoms
-    if n_atoms <= n_wanted:
-        return list(range(n_atoms))
-    draw = np.random.default_rng(seed)
-    atoms = structure.to_ase()[0]
-    centre = int(draw.integers(n_atoms))
-    near = np.argsort(atoms.get_distances(centre, range(n_atoms), mic=bool(atoms.pbc.any())))[: (n_wanted + 1) // 2]
-    rest = np.setdiff1d(np.arange(n_atoms), near)
-    far = draw.choice(rest, size=n_wanted - len(near), replace=False)
-    return sorted({*near.tolist(), *far.tolist()})
-
-
 def _profile(bench: Bench, forces: str) -> Profile | None:
-    atoms = block_atoms(bench.structure, bench.settings.block_atoms, bench.settings.seed)
-
     def progress(done: int, total: int) -> None:
         bench.progress("asymmetry against distance", done, total)
 
-    if bench.potential.differentiates:
-        rows = jacobian.jacobian_rows(bench.potential, bench.structure, forces, atoms, progress=progress)
-        blocks = rows.reshape(len(atoms), 3, -1, 3)[:, :, atoms]
-        noise = jacobian.element_noise(bench.potential, bench.structure, forces, atoms[0])
-    else:
-        columns = differences.jacobian_columns(bench.potential, bench.structure, forces, atoms, progress=progress)
-        blocks = columns.reshape(-1, 3, len(atoms), 3)[atoms]
-        noise = differences.element_noise(bench.potential, bench.structure, forces, atoms[0])
-    frame = bench.structure.to_ase()[0][atoms]
-    apart = frame.get_all_distances(mic=bool(frame.pbc.any()))
-    edges = np.arange(0.5, max(float(apart.max()) + 1, 2.0), 0.75).tolist()
-    found = pair_asymmetry.from_blocks(blocks, apart, edges, noise)
+    job = Job(bench.potential, bench.structure, forces)
+    found = pair_profile(job, bench.settings.block_atoms, seed=bench.settings.seed, progress=progress)
     if len(found.distance) == 0:
         return None
     return Profile(

@@ -26,7 +26,7 @@ class AuditSettings:
     product_pairs : most pairs of Jacobian-vector products for λ of the direct force; `reference_pairs` of the
         conservative force, which is a check and costs more by product
     directions : for λ of a potential without derivatives: directions in which its force is differenced
-    block_atoms : atoms whose Jacobian rows give λ_ij against distance
+    block_atoms : atoms whose couplings give λ_ij against distance
     timing_rounds : rounds of the cost table; each measures everything once
     seed : of momenta and probe vectors
     """

@@ -15,6 +15,7 @@ import traceback
 from collections.abc import Sequence
 
 from mlcalc.cli.arguments import EPILOG, Parser
+from mlcalc.cli.asymmetry import add_asymmetry
 from mlcalc.cli.audit import add_audit
 from mlcalc.cli.checkpoint import add_card, add_export
 from mlcalc.cli.diagnose import add_diagnose
@@ -28,8 +29,8 @@ from mlcalc.memory import keep_freed_memory
 
 #: Adds each command, in the order of the help
 _COMMANDS = (
-    add_audit, add_tune, add_run, add_plot, add_convert, add_diagnose, add_train, add_distill, add_export, add_ipi,
-    add_lammps, add_card,
+    add_audit, add_asymmetry, add_tune, add_run, add_plot, add_convert, add_diagnose, add_train, add_distill,
+    add_export, add_ipi, add_lammps, add_card,
 )  # fmt: skip
 
 

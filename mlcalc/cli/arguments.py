@@ -40,13 +40,9 @@ def number(
     return read
 
 
-TEMPERATURE = number(0, 20_000, "K")
-TIMESTEP = number(0, 20, "fs")
-DURATION = number(0, 1e6, "ps")
-COUNT = number(1, 1e12, "", int)
-STEPS = number(0, 1e9, "", int)
-INNER = number(1, 1000, "", int)
-SEED = number(0, 2**31, "", int)
+def symbols(text: str) -> tuple[str, ...]:
+    """An argparse type: H,O"""
+    return tuple(word for word in text.replace(",", " ").split())
 
 
 TEMPERATURE = number(0, 20_000, "K")

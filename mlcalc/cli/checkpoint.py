@@ -32,6 +32,7 @@ def add_export(commands: Any) -> None:
         help="evaluations to compile: direct, conservative, joint; others run as before (default: all that there are)",
     )  # fmt: skip
     one.add_argument("--dtype", choices=("float32", "float64"), default="float32", help="(default: float32)")
+    one.add_argument("--device", default="cpu", help="that it will run on: cpu, cuda … (default: cpu)")
     one.set_defaults(action=export)
 
 
@@ -40,16 +41,18 @@ def export(arguments: argparse.Namespace) -> int:
 
     from mlcalc.audit.progress import Reporter
     from mlcalc.cli.inputs import writable
-    from mlcalc.potentials import compiling, pretrained
+    from mlcalc.potentials import checkpoint_of, compiling
 
-    named = arguments.checkpoint in pretrained.NAMES
-    checkpoint = pretrained.path_of(arguments.checkpoint) if named else arguments.checkpoint
+    checkpoint = checkpoint_of(arguments.checkpoint)
     path, dtype = writable(arguments.output, "output"), getattr(torch, arguments.dtype)
     with Reporter() as progress:
 
         def show(kind: str, done: int, total: int) -> None:
             progress("compiling", done, total, kind)
 
-        kinds = compiling.export(checkpoint, path, arguments.wanted, dtype=dtype, progress=show)
-    print(f"{path}: {', '.join(kinds)}, compiled for torch {torch.__version__} and processors like this one")
+        kinds = compiling.export(
+            checkpoint, path, arguments.wanted, dtype=dtype, device=arguments.device, progress=show
+        )
+    what = "processors" if arguments.device == "cpu" else "GPUs"
+    print(f"{path}: {', '.join(kinds)}, compiled for torch {torch.__version__} and {what} like this one")
     return 0

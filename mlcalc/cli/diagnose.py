@@ -6,7 +6,7 @@ import argparse
 import sys
 from typing import Any
 
-from mlcalc.cli.arguments import COUNT, TEMPERATURE, add_command, number
+from mlcalc.cli.arguments import COUNT, TEMPERATURE, add_command, number, symbols
 
 
 def add_diagnose(commands: Any) -> None:
@@ -17,7 +17,7 @@ def add_diagnose(commands: Any) -> None:
         "files", nargs="+", metavar="FILE",
         help="a trajectory, a log or both, of mlcalc, ASE, i-PI or LAMMPS; i-PI: positions and velocities too",
     )  # fmt: skip
-    one.add_argument("--elements", type=_symbols, default=(), metavar="H,O", help="of LAMMPS's types 1, 2, …")
+    one.add_argument("--elements", type=symbols, default=(), metavar="H,O", help="of LAMMPS's types 1, 2, …")
     one.add_argument("--units", choices=("metal", "real"), help="of LAMMPS, where its files do not say")
     one.add_argument("--run", type=COUNT, metavar="N", help="of a LAMMPS log with several (default: the last)")
     one.add_argument(
@@ -41,11 +41,6 @@ def add_diagnose(commands: Any) -> None:
     one.add_argument("--json", metavar="FILE", help="write findings and curves there")
     one.add_argument("--plot", metavar="PNG", help="write a figure there")
     one.set_defaults(action=diagnose, fast=None, dtype=None, threads=None)
-
-
-def _symbols(text: str) -> tuple[str, ...]:
-    """An argparse type: H,O"""
-    return tuple(word for word in text.replace(",", " ").split())
 
 
 def diagnose(arguments: argparse.Namespace) -> int:

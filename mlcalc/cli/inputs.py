@@ -9,8 +9,8 @@ from typing import Any
 from mlcalc.errors import UsageError
 
 
-def read_structure(path: str | None) -> tuple[Any, str]:
-    """(the last frame of a file, or the bundled water box; its name)"""
+def read_structure(path: str | None, index: str | int = -1) -> tuple[Any, str]:
+    """(the last frame of a file or all of them, index ":", or the bundled water box; its name)"""
     import ase.io
 
     import mlcalc
@@ -20,7 +20,7 @@ def read_structure(path: str | None) -> tuple[Any, str]:
     if not Path(path).is_file():
         raise UsageError(f"structure: no file {path}; give the path of a file that ASE reads, such as extended XYZ")
     try:
-        atoms = ase.io.read(path)
+        atoms = ase.io.read(path, index)
     except Exception as error:  # ASE's readers raise whatever their parsers meet
         reason = str(error).strip().splitlines()[:1] or [type(error).__name__]
         raise UsageError(f"structure: ASE cannot read {path} ({reason[0]}); check the file and its ending") from error

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 from dataclasses import fields
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 from mlcalc.cli.arguments import COUNT, INNER, SEED, TEMPERATURE, add_command, add_forces, add_potential, number
@@ -16,7 +18,16 @@ def add_run(commands: Any) -> None:
     add_forces(one)
     one.add_argument("--n-inner", type=INNER, metavar="M", help="inner steps in an outer one (default: 8 with mts)")
     one.add_argument("--steps", type=COUNT, required=True, metavar="N", help="outer steps, from the very start")
+    one.add_argument(
+        "--compile", action="store_true",
+        help="for this machine; takes minutes once for a potential of ours, then about half the time of a step",
+    )  # fmt: skip
+    one.add_argument("--cuda-graphs", action="store_true", help="replay evaluations; for small systems on a GPU")
     _add_ensemble(one)
+    one.add_argument(
+        "--hydrogen-mass", type=number(0, 100, "amu"), metavar="M",
+        help="amu, e.g. 3; taken from the bonded heavy atoms (default: as it is)",
+    )  # fmt: skip
     one.add_argument("--temperature-K", type=TEMPERATURE, default=300.0, metavar="T", help="at the start; of the bath")
     one.add_argument("--seed", type=SEED, default=0, metavar="N", help="of all randomness")
     one.add_argument("--stride", type=COUNT, default=1, metavar="N", help="outer steps from frame to frame")
@@ -25,6 +36,11 @@ def add_run(commands: Any) -> None:
         help="ending in .trajectory, or .xyz .extxyz .traj .h5 .xtc: then FILE is written at the end, from a "
         "trajectory beside it (default: run.trajectory)",
     )  # fmt: skip
+    one.add_argument(
+        "--replicas", type=COUNT, default=1, metavar="N",
+        help="so many at once, with seeds from --seed on; files are FILE-0 … (default: 1)",
+    )  # fmt: skip
+    one.add_argument("--all-frames", action="store_true", help="every frame of --structure is a system, all at once")
     one.add_argument("--restart", action="store_true", help="go on with this run where it was cut off, bit for bit")
     one.add_argument(
         "--max-energy-change-meV", type=number(0, 1e9, "meV"), default=10.0, metavar="E",
@@ -44,10 +60,20 @@ def _add_ensemble(one: argparse.ArgumentParser) -> None:
         help="langevin is nvt with that thermostat (default: nve)",
     )  # fmt: skip
     one.add_argument(
-        "--thermostat", choices=("langevin", "bussi", "nose-hoover", "gle"), help="of nvt and npt (default: langevin)"
+        "--thermostat", choices=("langevin", "bussi", "nose-hoover", "gle", "sin-r"),
+        help="of nvt and npt (default: langevin); sin-r: nvt, positions only: long outer steps, no physical dynamics",
+    )  # fmt: skip
+    friction = number(0, 1e4, "1/ps")
+    one.add_argument(
+        "--friction-per-ps", type=friction, metavar="G", help="of langevin (default: 1) and sin-r (default: 100)"
     )
-    one.add_argument("--friction-per-ps", type=number(0, 1e4, "1/ps"), metavar="G", help="of langevin (default: 1)")
-    one.add_argument("--thermostat-time-ps", type=time, metavar="T", help="of bussi and nose-hoover (default: 0.1)")
+    one.add_argument(
+        "--hydrogen-friction-per-ps", type=friction, metavar="G", help="of langevin, on hydrogen (default: the same)"
+    )
+    one.add_argument(
+        "--thermostat-time-ps", type=time, metavar="T", help="of bussi, nose-hoover (default: 0.1), sin-r (0.01)"
+    )
+    one.add_argument("--regulation", type=number(1, 1e3, "", inclusive=True), metavar="L", help="of sin-r (default: 1)")
     one.add_argument("--gle-file", metavar="FILE", help="matrices A and C of gle, as GLE4MD writes them")
     one.add_argument(
         "--barostat", choices=("isotropic", "full"), help="what of the cell moves in npt (default: isotropic)"
@@ -58,10 +84,10 @@ def _add_ensemble(one: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from pathlib import Path
-
     from mlcalc.audit.progress import Reporter
     from mlcalc.cli.inputs import load_potential, read_structure, usual_forces, writable
+    from mlcalc.cli.quickening import quickened
+    from mlcalc.masses import repartition_hydrogen_mass
     from mlcalc.simulation.ensembles import EnsembleOptions
     from mlcalc.simulation.formats import OWN, check_ending, export
     from mlcalc.simulation.run import SimulationSettings, simulate
@@ -71,12 +97,16 @@ def run(arguments: argparse.Namespace) -> int:
     check_ending(output)
     ensemble = EnsembleOptions(**{f.name: getattr(arguments, f.name) for f in fields(EnsembleOptions)}).make()
     path = writable(output.with_suffix(OWN), "output")
-    atoms, _ = read_structure(arguments.structure)
+    atoms, _ = read_structure(arguments.structure, ":" if arguments.all_frames else -1)
+    if arguments.hydrogen_mass:
+        heavier = partial(repartition_hydrogen_mass, hydrogen_mass=arguments.hydrogen_mass)
+        atoms = [heavier(frame) for frame in atoms] if isinstance(atoms, list) else heavier(atoms)
     potential = load_potential(arguments)
     forces = arguments.forces or usual_forces(potential)
     n_inner = arguments.n_inner or (8 if forces == "mts" else 1)
     if forces != "mts" and n_inner != 1:
         raise UsageError(f"n-inner: got {n_inner} with {forces} forces; it goes with --forces mts only")
+    potential = quickened(potential, forces, arguments)
     names = ("steps", "stride", "temperature_K", "seed", "on_drift", "max_energy_change_meV")
     settings = SimulationSettings(
         **{name: getattr(arguments, name) for name in names},
@@ -86,6 +116,8 @@ def run(arguments: argparse.Namespace) -> int:
         timestep_fs=arguments.timestep_fs or 0.5 * n_inner,
         n_inner=n_inner,
     )
+    if arguments.replicas > 1 or arguments.all_frames:
+        return _run_batch(potential, atoms, settings, output, arguments)
     with Reporter() as progress:
         outcome = simulate(
             potential,
@@ -103,6 +135,35 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _run_batch(potential: Any, atoms: Any, settings: Any, output: Path, arguments: argparse.Namespace) -> int:
+    from mlcalc.audit.progress import Reporter
+    from mlcalc.simulation.batch import simulate_batch
+    from mlcalc.simulation.formats import OWN, export
+    from mlcalc.trajectory import read_trajectory
+
+    frames = atoms if isinstance(atoms, list) else [atoms]
+    systems = [frame for _ in range(arguments.replicas) for frame in frames]
+    with Reporter() as progress:
+        outcomes = simulate_batch(
+            potential,
+            systems,
+            settings,
+            output.with_suffix(OWN),
+            restart=arguments.restart,
+            progress=lambda done, total, note: progress("dynamics", done, total, note),
+        )
+    for one in outcomes:
+        if one.remark:
+            print(f"note: {one.remark}")
+        written = one.path.with_suffix(output.suffix)
+        if written != one.path and one.n_frames:
+            export(read_trajectory(one.path), written)
+    names = f"{outcomes[0].path.with_suffix(output.suffix)} … {outcomes[-1].path.with_suffix(output.suffix).name}"
+    ended = sum(bool(one.remark) for one in outcomes)
+    print(f"{len(outcomes)} systems, {ended} of them ended early; frames in {names}, a log beside each")
+    return 1 if ended == len(outcomes) else 0
+
+
 def add_plot(commands: Any) -> None:
     one = add_command(commands, "plot", "a picture of the energy and temperature of a run")
     one.add_argument("log", help="the .log file that `mlcalc run` wrote")
@@ -111,8 +172,6 @@ def add_plot(commands: Any) -> None:
 
 
 def plot(arguments: argparse.Namespace) -> int:
-    from pathlib import Path
-
     from mlcalc.cli.inputs import writable
     from mlcalc.simulation.log import read_log
     from mlcalc.simulation.plot import plot_log

@@ -14,6 +14,7 @@ _COLOURS = ("#1f5aa6", "#b5482a", "#2e8b57", "#8a5aa8", "#c99700", "#3f7f93", "#
 _PANELS = (
     ("drift", "conserved energy"),
     ("temperature", "temperature by element"),
+    ("volume", "volume"),
     ("radial distribution", "radial distribution"),
     ("velocity spectrum", "vibrational density of states"),
     ("autocorrelation", "velocity autocorrelation"),
@@ -58,7 +59,9 @@ def plot(diagnosis: Diagnosis, path: str | Path) -> None:
 
 def _panel(axes: Any, diagnosis: Diagnosis, name: str) -> None:
     curves = diagnosis.curves_of(name)
-    draw = {"drift": _drift, "temperature": _temperature, "normal modes": _points}.get(name, _band)
+    draw = {"drift": _drift, "temperature": _temperature, "volume": _temperature, "normal modes": _points}.get(
+        name, _band
+    )
     for k, curve in enumerate(curves):
         draw(axes, curve, _COLOURS[k % len(_COLOURS)])
     axes.set_xlabel(curves[0].x_name, fontsize=8)

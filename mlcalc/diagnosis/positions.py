@@ -1,4 +1,4 @@
-"""Diffusion and radial distributions of a record."""
+"""Volume, diffusion and radial distributions of a record."""
 
 from __future__ import annotations
 
@@ -8,10 +8,38 @@ from dataclasses import replace
 import numpy as np
 
 from mlcalc.diagnosis import radial_distribution
-from mlcalc.diagnosis.bench import Bench, estimate, times
+from mlcalc.diagnosis.bench import Array, Bench, estimate, times
 from mlcalc.diagnosis.result import NONE
-from mlcalc.diagnostics import mean_square_displacement, unwrapping
+from mlcalc.diagnostics import box_volume, mean_square_displacement, unwrapping
 from mlcalc.record import Frames
+
+_STILL = 1e-6  # of the volume: digits of a text file
+
+
+def volume(bench: Bench) -> None:
+    """Mean volume and density where the cell changes."""
+    clock, values = _volumes(bench)
+    if values is None or len(values) < 4 or not np.ptp(values) > _STILL * values.mean():
+        return  # only runs at constant pressure have it
+    mass = None if bench.frames is None else float(bench.frames.masses.sum())
+    found, too_short = estimate(lambda: box_volume.measure(values, mass))
+    bench.add("volume", "volume", found.volume)
+    if found.density is not None:
+        bench.add("volume", "  density", found.density)
+    names = ("frame" if clock is None else "time, ps", "volume, Å³")
+    bench.curve("volume", "cell", names, np.arange(len(values), dtype=float) if clock is None else clock, values)
+    if too_short:
+        bench.too_short("volume", too_short)
+
+
+def _volumes(bench: Bench) -> tuple[Array | None, Array | None]:
+    """(times, volumes) of the log, which may have more of them, else of the frames."""
+    series, frames = bench.series, bench.frames
+    if series is not None and series.volume_A3 is not None and np.isfinite(series.volume_A3).all():
+        return series.time_ps, series.volume_A3
+    if frames is None or not frames.periodic.all():
+        return None, None
+    return frames.time_ps, np.abs(np.linalg.det(frames.cell))
 
 
 def diffusion(bench: Bench) -> None:

@@ -118,6 +118,7 @@ def _own_log(path: Path) -> Record:
         conserved_name="conserved_eV",
         kinetic_eV=np.array([line.kinetic_eV for line in lines]),
         temperature_K=np.array([line.temperature_K for line in lines]),
+        volume_A3=np.array([line.volume_A3 or np.nan for line in lines]),
     )
     remark = f"{path.name}: the inner steps were changed during the run; --skip-ps leaves out what was before"
     return Record(path.name, series=series, remarks=(remark,) if reduced else ())

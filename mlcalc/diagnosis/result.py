@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import dataclass
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -79,7 +80,7 @@ class Diagnosis:
         return [row for row in self.rows if row.diagnostic == diagnostic]
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON types; numbers that are not finite become null."""
+        """As JSON types that fit `schema`; numbers that are not finite become null."""
         return {
             "format": FORMAT,
             "mlcalc": mlcalc.__version__,
@@ -100,6 +101,13 @@ class Diagnosis:
             Path(path).write_text(json.dumps(self.to_dict(), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
         except OSError as error:
             raise UsageError(f"json: cannot write {path} ({error.strerror}); give a writable path") from error
+
+
+def schema() -> dict[str, Any]:
+    """The JSON Schema (2020-12) of what `Diagnosis.to_dict` gives."""
+    text = resources.files("mlcalc.diagnosis").joinpath("diagnosis.schema.json").read_text(encoding="utf-8")
+    found: dict[str, Any] = json.loads(text)
+    return found
 
 
 def _number(value: float) -> float | None:

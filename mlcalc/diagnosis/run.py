@@ -40,6 +40,7 @@ def diagnose(
         ("drift", energies.drift),
         ("non-conservative power", energies.power),
         ("temperature", velocities.temperature),
+        ("volume", positions.volume),
         ("diffusion", positions.diffusion),
         ("radial distribution", positions.distances),
         ("velocity spectrum", velocities.spectrum),

@@ -27,7 +27,7 @@ from mlcalc.errors import TooShortToTell, UsageError
 from mlcalc.units import BOLTZMANN, MILLIPASCAL_SECOND
 
 Array = NDArray[np.float64]
-_BLOCKS = 8
+_BLOCKS, _FEWEST_BLOCKS = 8, 4
 _FEWEST, _FEWEST_FRAMES = 4, 20  # of a block: to fit a line at all, and to rely on it
 _FIT = (0.1, 0.5)  # lags, in lengths of a block
 _XI = 2.837297
@@ -60,7 +60,7 @@ class Diffusion:
 
 
 def measure(
-    time_ps: ArrayLike, positions: ArrayLike, masses: ArrayLike, elements: Sequence[str]
+    time_ps: ArrayLike, positions: ArrayLike, masses: ArrayLike, elements: Sequence[str], *, blocks: int = _BLOCKS
 ) -> tuple[Diffusion, ...]:
     """Diffusion of each element.
 
@@ -69,13 +69,15 @@ def measure(
     time_ps : (n_frames,), ps, evenly spaced
     positions : (n_frames, n_atoms, 3), Å, unwrapped; masses : (n_atoms,), amu
     elements : (n_atoms,), labels
+    blocks : 4 or more; fewer are longer, so the slope is taken at later times, and its error is less certain
 
     Raises
     ------
     UsageError
-        for shapes that do not fit, uneven times, fewer than 32 frames, or a single atom: it is its centre of mass.
+        for shapes that do not fit, uneven times, fewer than four frames a block, fewer than four blocks, or a single
+        atom: it is its centre of mass.
     TooShortToTell
-        for fewer than 160 frames; `.estimate` has the results all the same.
+        for fewer than 20 frames a block; `.estimate` has the results all the same.
     """
     r, m = np.asarray(positions, dtype=float), np.asarray(masses, dtype=float)
     spacing = interval(time_ps)
@@ -85,20 +87,22 @@ def measure(
             f"time_ps, positions, masses: got shapes {np.shape(time_ps)}, {r.shape}, {m.shape}; give (n_frames,), "
             "(n_frames, n_atoms, 3), (n_atoms,)"
         )
-    if len(r) < _FEWEST * _BLOCKS or len(m) < 2:
+    if blocks < _FEWEST_BLOCKS:
+        raise UsageError(f"blocks: got {blocks}; give {_FEWEST_BLOCKS} or more, of which there can be an error")
+    if len(r) < _FEWEST * blocks or len(m) < 2:
         raise UsageError(
-            f"positions: got {len(r)} frames of {len(m)} atoms; give {_FEWEST * _BLOCKS} or more, of two or more"
+            f"positions: got {len(r)} frames of {len(m)} atoms; give {_FEWEST * blocks} or more, of two or more"
         )
     relative = r - np.einsum("i,fix->fx", m / m.sum(), r)[:, None, :]
-    length = len(r) // _BLOCKS
-    blocks = relative[len(r) - length * _BLOCKS :].reshape(_BLOCKS, length, len(m), 3)
+    length = len(r) // blocks
+    parts = relative[len(r) - length * blocks :].reshape(blocks, length, len(m), 3)
     found = tuple(
-        _diffusion(name, spacing, np.array([_displacement(block[:, labels == name]) for block in blocks]))
+        _diffusion(name, spacing, np.array([_displacement(part[:, labels == name]) for part in parts]))
         for name in dict.fromkeys(elements)
     )
     if length < _FEWEST_FRAMES:
         raise TooShortToTell(
-            f"diffusion: {len(r)} frames; record {_BLOCKS * _FEWEST_FRAMES} or more for an error to rely on", found
+            f"diffusion: {len(r)} frames; record {blocks * _FEWEST_FRAMES} or more for an error to rely on", found
         )
     return found
 
@@ -137,21 +141,21 @@ def _displacement(positions: Array) -> Array:
 
 
 def _diffusion(element: str, spacing: float, blocks: Array) -> Diffusion:
-    length = blocks.shape[1]
+    n, length = blocks.shape
     first = max(1, round(_FIT[0] * length))
     last = max(first + 1, round(_FIT[1] * length))
     lag = spacing * np.arange(last + 1)
     fitted = slice(first, last + 1)
     slopes = np.polyfit(lag[fitted], blocks[:, fitted].T, 1)[0] / 6
-    factor = few_samples(_BLOCKS) / math.sqrt(_BLOCKS)
-    note = f"{_BLOCKS} blocks of {spacing * length:.3g} ps, slope from {lag[first]:.3g} to {lag[last]:.3g} ps"
+    factor = few_samples(n) / math.sqrt(n)
+    note = f"{n} blocks of {spacing * length:.3g} ps, slope from {lag[first]:.3g} to {lag[last]:.3g} ps"
     coefficient = Finding(
         f"diffusion_{element}", float(slopes.mean()), float(slopes.std(ddof=1)) * factor, "Å²/ps", note
     )
     exponents = np.array(
-        [_exponent(lag[fitted], np.delete(blocks, k, axis=0)[:, fitted].mean(axis=0)) for k in range(_BLOCKS)]
+        [_exponent(lag[fitted], np.delete(blocks, k, axis=0)[:, fitted].mean(axis=0)) for k in range(n)]
     )
-    error = math.sqrt((_BLOCKS - 1) / _BLOCKS * float(((exponents - exponents.mean()) ** 2).sum()))
+    error = math.sqrt((n - 1) / n * float(((exponents - exponents.mean()) ** 2).sum()))
     mean = blocks[:, : last + 1].mean(axis=0)
     exponent = Finding(f"exponent_{element}", _exponent(lag[fitted], mean[fitted]), error, "1", note)
     scatter = blocks[:, : last + 1].std(axis=0, ddof=1) * factor

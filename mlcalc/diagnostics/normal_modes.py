@@ -108,6 +108,34 @@ def measure(velocities: ArrayLike, masses: ArrayLike, hessian: ArrayLike) -> Mod
     return found
 
 
+def components(vectors: ArrayLike, masses: ArrayLike, hessian: ArrayLike) -> tuple[Array, Array]:
+    """Forces, or errors of forces, by mode: u_k = Σ_i U_ik F_i / sqrt(m_i), which is −ω_k² q_k in a harmonic system.
+
+    Parameters
+    ----------
+    vectors : (n_vectors, n_atoms, 3), eV/Å; masses : (n_atoms,), amu
+    hessian : as of `measure`
+
+    Returns
+    -------
+    wavenumbers, (n_modes,), cm⁻¹, below 0 where a mode is unstable, and u, (n_vectors, n_modes), eV/Å/√amu
+
+    Raises
+    ------
+    UsageError
+        for shapes that do not fit.
+    """
+    f, m, h = (np.asarray(values, dtype=float) for values in (vectors, masses, hessian))
+    n = len(m)
+    if f.ndim != 3 or f.shape[1:] != (n, 3) or h.shape != (3 * n, 3 * n):
+        raise UsageError(
+            f"vectors, masses, hessian: got shapes {f.shape}, {m.shape}, {h.shape}; give (n_vectors, n_atoms, 3), "
+            "(n_atoms,), (3 n_atoms, 3 n_atoms)"
+        )
+    wavenumber, modes = _modes(h, m)
+    return wavenumber, (f / np.sqrt(m)[:, None]).reshape(len(f), -1) @ modes
+
+
 def _modes(hessian: Array, masses: Array) -> tuple[Array, Array]:
     """(wavenumbers, modes as columns) without the three translations, in order of frequency."""
     roots = np.repeat(np.sqrt(masses), 3)

@@ -10,10 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from mlcalc.diagnostics.jacobian_asymmetry import ratio
 from mlcalc.errors import UsageError
 
 Array = NDArray[np.float64]
@@ -36,6 +38,49 @@ class PairAsymmetry:
     standard_error: Array
     noise_floor: Array
     n_pairs: NDArray[np.int64]
+
+
+class Pairs(Protocol):
+    """Couplings of some atoms, the centres, with others; see `mlcalc.probes.pairs.PairSamples`."""
+
+    @property
+    def centre(self) -> NDArray[np.int64]:
+        """(n_pairs,), which centre"""
+
+    @property
+    def distance(self) -> Array:
+        """(n_pairs,), Å"""
+
+    @property
+    def antisymmetric(self) -> Array:
+        """‖J_ij − J_jiᵀ‖²/4, (n_pairs,)"""
+
+    @property
+    def total(self) -> Array:
+        """(‖J_ij‖² + ‖J_ji‖²)/2, (n_pairs,)"""
+
+
+def from_pairs(pairs: Pairs, edges: Sequence[float], noise: float = 0.0) -> PairAsymmetry:
+    """Bin the couplings of some atoms with all others; errors are by the jackknife over those atoms.
+
+    The pairs of one atom know of each other, so a bin needs four atoms or more.
+
+    Parameters
+    ----------
+    edges, noise : as in `from_blocks`
+    """
+    which = np.digitize(pairs.distance, edges) - 1
+    rows = []
+    for k in range(len(edges) - 1):
+        inside = (which == k) & (pairs.total > 0)
+        _, centre = np.unique(pairs.centre[inside], return_inverse=True)
+        parts = [np.bincount(centre, values[inside]) for values in (pairs.antisymmetric, pairs.total)]
+        odd, whole = (part.astype(float) for part in parts)
+        value, error = ratio(odd, whole) if len(whole) else (0.0, np.inf)
+        if np.isfinite(error):
+            floor = _floor(pairs.total[inside], noise)
+            rows.append((pairs.distance[inside].mean(), value, error, floor, int(inside.sum())))
+    return _from_rows(rows)
 
 
 def from_blocks(blocks: ArrayLike, distances: ArrayLike, edges: Sequence[float], noise: float = 0.0) -> PairAsymmetry:
@@ -62,6 +107,10 @@ def from_blocks(blocks: ArrayLike, distances: ArrayLike, edges: Sequence[float],
         inside = (which == k) & (whole > 0)
         if inside.sum() > 1:
             rows.append((apart[i, j][inside].mean(), *_bin(odd[inside], whole[inside], noise), int(inside.sum())))
+    return _from_rows(rows)
+
+
+def _from_rows(rows: Sequence[Sequence[float]]) -> PairAsymmetry:
     columns = list(zip(*rows, strict=True)) or [(), (), (), (), ()]
     distance, asymmetry, error, floor = (np.array(column, dtype=float) for column in columns[:4])
     return PairAsymmetry(distance, asymmetry, error, floor, np.array(columns[4], dtype=np.int64))
@@ -73,5 +122,9 @@ def _bin(odd: Array, whole: Array, noise: float) -> tuple[float, float, float]:
     value = float(np.sqrt(odd.sum() / whole.sum()))
     left_out = np.sqrt((odd.sum() - odd) / (whole.sum() - whole))
     error = float(np.sqrt((n - 1) / n * ((left_out - left_out.mean()) ** 2).sum()))
-    floor = float(np.sqrt(9 * noise**2 / 2 / whole.mean()))
-    return value, error, min(1.0, floor)
+    return value, error, _floor(whole, noise)
+
+
+def _floor(whole: Array, noise: float) -> float:
+    """λ_ij of a bin of which every element is wrong by `noise`."""
+    return min(1.0, float(np.sqrt(9 * noise**2 / 2 / whole.mean())))

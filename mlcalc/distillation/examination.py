@@ -24,7 +24,7 @@ from mlcalc.neighbours import neighbour_list
 from mlcalc.potentials.network import Network
 from mlcalc.potentials.potential import Potential
 from mlcalc.potentials.two_potentials import TwoPotentials
-from mlcalc.probes import jacobian
+from mlcalc.probes import products
 from mlcalc.structure import Structure
 from mlcalc.training.data import Frame
 from mlcalc.trajectory import Frame as Record
@@ -134,7 +134,7 @@ def examine(
 
 
 def _asymmetry(student: Network, structure: Structure, progress: Progress) -> Finding:
-    samples = jacobian.sample_products(
+    samples = products.sample_products(
         student, structure, "direct", progress=lambda done, total: progress("asymmetry", done, total)
     )
     return jacobian_asymmetry.from_products(samples)

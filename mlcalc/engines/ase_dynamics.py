@@ -77,6 +77,7 @@ class MTSDynamics(MolecularDynamics):
         if constant_pressure and not atoms.pbc.all():
             raise UsageError("atoms: they are not periodic in all directions; give them a cell, or no barostat")
         self._phase = self.ensemble.start(_phase_of(atoms, self.potential.device), torch.tensor(atoms.cell.array))
+        atoms.set_momenta(self._phase.momenta.cpu().numpy())  # others only where a thermostat bounds them
         self._template: Structure | None = None
         self._count = 0
         super().__init__(atoms, timestep, **kwargs)
@@ -237,4 +238,5 @@ def _phase_of(atoms: ase.Atoms, device: torch.device) -> Phase:
         torch.tensor(atoms.positions, device=device),
         torch.tensor(atoms.get_momenta(), device=device),
         torch.tensor(atoms.get_masses()[:, None], device=device),
+        numbers=torch.tensor(atoms.numbers, device=device),
     )

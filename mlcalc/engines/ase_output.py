@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Any
 
 import ase
 import ase.io
 import numpy as np
+from ase.io.formats import UnknownFileTypeError
 
 from mlcalc.engines.ipi_output import QUANTITIES, frames_of
 from mlcalc.errors import UsageError
@@ -26,11 +28,15 @@ def read_trajectory(path: Path) -> Record:
     """
     images, problem = [], ""
     try:
-        for atoms in ase.io.iread(path, index=":"):
-            images.append(atoms)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of what ASE guessed from the name
+            for atoms in ase.io.iread(path, index=":"):
+                images.append(atoms)
+    except UnknownFileTypeError:
+        problem = "nothing in it or its name tells its format"
     except Exception as error:  # ASE's readers raise whatever their parsers meet
         problem = (str(error).strip().splitlines() or [type(error).__name__])[0]
-    if not images:
+    if not any(map(len, images)):
         raise UsageError(f"trajectory: neither mlcalc nor ASE can read {path} ({problem or 'no frames'}); check it")
     torn = [f"{path.name} ends within a frame; the {len(images)} whole ones are used"] if problem else []
     try:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
@@ -21,30 +21,16 @@ from torch import Tensor
 from mlcalc import units
 from mlcalc.engines.dynamics import Dynamics, State, Stepping
 from mlcalc.engines.fence import Fence
-from mlcalc.engines.reports import FramesUnderway, Report
+from mlcalc.engines.reports import Ending, FramesUnderway, Report
 from mlcalc.errors import RunError, UsageError
 from mlcalc.integrators.ensemble import Ensemble
 from mlcalc.integrators.noise import check_seed
-from mlcalc.integrators.phase import Batch, by_system
+from mlcalc.integrators.phase import Batch, Phase, by_system
 from mlcalc.potentials.potential import Potential
 from mlcalc.structure import Structure
 from mlcalc.trajectory import Frame, Layout, Trajectory, TrajectoryWriter, assemble, header
 
 _SCALARS = ("potential_energy", "kinetic_energy", "heat", "power")  # as `Dynamics.observe` names them
-
-
-@dataclass(frozen=True)
-class Ending:
-    """Why a system left the batch.
-
-    Attributes
-    ----------
-    time_ps : ps, when that was found; reason : in one line; exploded : or else dropped on purpose
-    """
-
-    time_ps: float
-    reason: str
-    exploded: bool
 
 
 class BatchEngine:
@@ -80,7 +66,7 @@ class BatchEngine:
         structure: Structure,
         *,
         forces: str = "mts",
-        timestep_fs: float | Sequence[float],
+        timestep_fs: float | Sequence[float] | np.ndarray,
         n_inner: int = 1,
         momenta: Tensor | None = None,
         ensemble: Ensemble | None = None,
@@ -89,7 +75,7 @@ class BatchEngine:
         max_temperature_K: float = 1e5,
     ) -> None:
         self.ensemble = Ensemble.of(ensemble)
-        times = tuple(timestep_fs) if isinstance(timestep_fs, Sequence) else timestep_fs
+        times = tuple(map(float, timestep_fs)) if isinstance(timestep_fs, Sequence | np.ndarray) else timestep_fs
         self._stepping = Stepping(forces, times, n_inner, self.ensemble)
         self.potential, self.forces, self.n_inner = potential, forces, n_inner
         self.skin, self.max_temperature_K = skin, max_temperature_K
@@ -104,7 +90,11 @@ class BatchEngine:
         self.endings: dict[int, Ending] = {}
         self._fence = Fence(self.structure.positions)
         self._dynamics = self._dynamics_of(self.active, self._fence)
-        self._state = self._dynamics.at(self._dynamics.start(momenta))
+        phase = self._dynamics.start(momenta)
+        try:
+            self._state = self._dynamics.at(phase)
+        except (RunError, UsageError) as error:
+            raise self._named(error, phase) from error
         self._check_batched()
         owns = [self._state.phase.select([k]).own for k in self.active]
         self._n_state = [0 if own is None else own.numel() for own in owns]
@@ -116,6 +106,16 @@ class BatchEngine:
         for seed in seeds:
             check_seed(seed)
         return seeds
+
+    def _named(self, error: RunError | UsageError, phase: Phase) -> RunError | UsageError:
+        """The error of the first system that cannot be evaluated alone, or else of the batch."""
+        for k in range(self.n_systems):
+            alone = phase.select([k])
+            try:
+                self._dynamics_of([k], Fence(alone.positions)).at(alone)
+            except (RunError, UsageError) as own_error:
+                return type(own_error)(f"system {k}: {own_error}")
+        return error
 
     def _check_batched(self) -> None:
         energy = self._state.evaluation.energy
@@ -293,7 +293,8 @@ class BatchEngine:
                     break
                 if k % stride == 0 and (k or first):
                     report = self.report()
-                    waiting.append(FramesUnderway(report, self._state))
+                    if report.systems:
+                        waiting.append(FramesUnderway(report, self._state))
                     if on_report is not None:
                         on_report(report)
         finally:
@@ -301,7 +302,15 @@ class BatchEngine:
                 waiting.pop().hand_to(on_frame)
 
     def report(self) -> Report:
-        """The active systems now; those that have exploded leave the batch before."""
+        """The active systems now; those that have exploded leave the batch before.
+
+        Raises
+        ------
+        UsageError
+            if there is no active system.
+        """
+        if not self.active:
+            raise UsageError("report: no system goes on; see endings")
         seen = self._dynamics.observe(self._state)
         phase = self._state.phase
         escaped = by_system(phase, (self._fence.last != phase.positions).double())

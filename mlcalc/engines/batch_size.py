@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -56,7 +57,7 @@ def peak_bytes(work: Callable[[], object], device: torch.device) -> float:
         with _silence():
             profile.stop()
     assert profile.profiler is not None and profile.profiler.kineto_results is not None
-    events = [event for event in profile.profiler.kineto_results.events() if event.name() == "[memory]"]
+    events: list[Any] = [event for event in profile.profiler.kineto_results.events() if event.name() == "[memory]"]
     taken = peak = 0
     for event in sorted(events, key=lambda event: event.start_ns()):
         taken += event.nbytes()
@@ -108,10 +109,16 @@ def fit_batches(
     sizes = [_size(potential, structure.select([k])) for k in range(structure.n_systems)]
     largest = sizes.index(max(sizes))
     room = _SHARE * free(potential.device)
-    once, twice = (
-        peak(partial(_start, potential, structure.select([largest] * copies), forces), potential.device)
-        for copies in (1, 2)
-    )
+
+    def measured(copies: int) -> float:
+        systems = structure.select([largest] * copies)
+        return peak(partial(_start, potential, systems, forces), potential.device)
+
+    once = measured(1)
+    try:
+        twice = measured(2)
+    except RunError:  # more than there is
+        twice = 2 * once
     # what does not grow with the batch is counted once
     slope = max(twice - once, once / 2) / sizes[largest]
     fixed = max(0.0, once - slope * sizes[largest])

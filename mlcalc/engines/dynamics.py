@@ -201,7 +201,8 @@ class Dynamics:
             raise UsageError(
                 f"momenta: got shape {tuple(momenta.shape)}; give finite numbers of shape {tuple(positions.shape)}"
             )
-        phase = Phase(positions, momenta.to(positions), self.structure.masses[:, None], batch=self.batch)
+        masses, numbers = self.structure.masses[:, None], self.structure.numbers
+        phase = Phase(positions, momenta.to(positions), masses, batch=self.batch, numbers=numbers)
         return self.stepping.ensemble.start(phase, self.structure.cell[0])
 
     def at(self, phase: Phase, n_inner_steps: int = 0) -> State:

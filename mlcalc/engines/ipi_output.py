@@ -30,6 +30,7 @@ _ENERGY = {
 _TIME_PS = {"atomic_unit": ATOMIC_TIME_FS / 1000, "second": 1e12}
 _TEMPERATURE = {"atomic_unit": HARTREE / BOLTZMANN, "kelvin": 1.0, "ase": 1.0}
 _LENGTH = {"atomic_unit": BOHR, "angstrom": 1.0, "meter": 1e10, "ase": 1.0}
+_VOLUME = {"atomic_unit": BOHR**3, "angstrom3": 1.0}
 _VELOCITY = {"atomic_unit": _BOHR_PER_TIME, "m/s": 1e-5 / FEMTOSECOND, "ase": 1.0}
 _MOMENTUM = {"atomic_unit": ELECTRON_MASS * _BOHR_PER_TIME, "ase": 1.0}
 _PREFIXES = {"": 1.0, "kilo": 1e3, "milli": 1e-3, "micro": 1e-6, "nano": 1e-9, "pico": 1e-12, "femto": 1e-15}
@@ -100,6 +101,7 @@ def read_properties(path: Path) -> Record:
         conserved_for_sure=name == "conserved",
         kinetic_eV=kinetic,
         temperature_K=column("temperature", _TEMPERATURE),
+        volume_A3=column("volume", _VOLUME),
     )
     torn = (f"{path.name} ends within a line, which is left out",) if whole != text else ()
     return Record(path.name, series=series if steps is None else series.picked(latest(steps)), remarks=torn)

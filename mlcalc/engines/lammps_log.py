@@ -209,6 +209,7 @@ def _series(run: _Run, units: LammpsUnits, normalised: bool, path: Path) -> Seri
         conserved_for_sure=name not in ("TotEng", "PotEng + KinEng"),
         kinetic_eV=None if kinetic is None else kinetic * energy,
         temperature_K=run.column("Temp"),
+        volume_A3=run.column("Volume"),
         n_atoms=run.n_atoms,
     )
     return series if whole is None else series.picked(latest(whole))

@@ -41,6 +41,20 @@ class Report:
         return self.potential_energy + self.kinetic_energy - self.heat
 
 
+@dataclass(frozen=True)
+class Ending:
+    """Why a system left the batch.
+
+    Attributes
+    ----------
+    time_ps : ps, when that was found; reason : in one line; exploded : or else dropped on purpose
+    """
+
+    time_ps: float
+    reason: str
+    exploded: bool
+
+
 class HostCopy:
     """Copies of tensors; those on a GPU travel while it computes on, and nobody waits until they are asked for.
 

@@ -48,6 +48,11 @@ class Ensemble:
                 raise UsageError(f"{name}: got {part!r}; give a {kind.__name__}, such as Ensemble(Langevin(300))")
         if self.barostat is not None and (self.thermostat is None or not self.thermostat.temperature_K > 0):
             raise UsageError(f"barostat: got one with thermostat {self.thermostat}; give a thermostat above 0 K too")
+        if self.barostat is not None and self.thermostat is not None and not self.thermostat.constant_pressure:
+            name = type(self.thermostat).__name__
+            raise UsageError(
+                f"barostat: got one with {name}, which knows no pressure; give another thermostat, or none"
+            )
 
     @classmethod
     def of(cls, given: Ensemble | None) -> Ensemble:
@@ -102,7 +107,8 @@ class Ensemble:
         if phase.batch is not None and self.barostat is not None:
             raise UsageError("barostat: got one with a batch of systems; run them one by one, or without")
         if self.thermostat is not None:
-            phase = replace(phase, own=_start(self.thermostat, phase, phase.batch))
+            own = _start(self.thermostat, phase, phase.batch)
+            phase = self.thermostat.physical(replace(phase, own=own))
         if self.barostat is not None:
             cell = cell.detach().cpu().double()
             phase = replace(phase, cell=cell, strain_rate=torch.zeros_like(cell))
@@ -129,13 +135,15 @@ class Ensemble:
         the phase an outer step later, and the forces there
         """
         half, piston = timestep / 2, self._piston(len(phase.momenta))
+        go = piston.drift if piston else self.thermostat.drift if self.thermostat else drift
 
         def move(phase: Phase, time: float, k: int) -> Phase:
-            go = drift if piston is None else piston.drift
             if self.thermostat is None or not self.thermostat.inside:
                 return go(phase, time)
             return go(self.thermostat.act(go(phase, time / 2), time, count + k), time / 2)
 
+        if self.thermostat is not None:
+            phase = self.thermostat.conjugate(phase)
         phase = self._outside(phase, half, 2 * count)
         if piston is not None:
             phase = piston.kick(piston.bathe(phase, half, 2 * count), _virial(forces), half)
@@ -143,7 +151,8 @@ class Ensemble:
         last = 2 * (count + n_inner) - 1
         if piston is not None:
             phase = piston.bathe(piston.kick(phase, _virial(forces), half), half, last)
-        return self._outside(phase, half, last), forces
+        phase = self._outside(phase, half, last)
+        return (phase if self.thermostat is None else self.thermostat.physical(phase)), forces
 
     def _outside(self, phase: Phase, time: float, count: int) -> Phase:
         if self.thermostat is None or self.thermostat.inside:

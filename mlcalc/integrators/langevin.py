@@ -11,6 +11,9 @@ Energy less heat is conserved to order Δt² in BAOAB. In its r-RESPA form noise
 kick, which see other velocities than those that moved the atoms: the balance then walks at random by order Δt, with no
 bias.
 
+The friction may be another one for hydrogen, whose vibrations are what an outer step drives by resonance. Each
+atom's O is exact with a c of its own.
+
 | symbol | variable |
 |---|---|
 | Δt | timestep, the outer one |
@@ -25,6 +28,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 
+import torch
 from torch import Tensor
 
 from mlcalc import units
@@ -44,6 +48,7 @@ class Langevin(Thermostat):
     friction_per_ps : γ, 1/ps; 1 is weak, 10 strong enough to slow diffusion in a liquid
     seed : of the noise, which is a function of the seed and of the number of the inner step alone: a run that is
         continued needs no state of a random generator
+    hydrogen_friction_per_ps : γ of hydrogen, 1/ps; as of the others if not given
 
     Raises
     ------
@@ -54,18 +59,25 @@ class Langevin(Thermostat):
     temperature_K: float
     friction_per_ps: float = 1.0
     seed: int = 0
+    hydrogen_friction_per_ps: float | None = None
 
     inside = True
 
     def __post_init__(self) -> None:
         check_temperature(self.temperature_K, zero=True)
-        if not 0 < self.friction_per_ps <= 1e4:
-            raise UsageError(f"friction_per_ps: got {self.friction_per_ps}; give a friction above 0 to 1e4 per ps")
+        for name in ("friction_per_ps", "hydrogen_friction_per_ps"):
+            friction = getattr(self, name)
+            if friction is not None and not 0 < friction <= 1e4:
+                raise UsageError(f"{name}: got {friction}; give a friction above 0 to 1e4 per ps")
         noise.check_seed(self.seed)
 
     @property
     def memory_ps(self) -> float:
-        return 1 / self.friction_per_ps
+        return 1 / min(self.friction_per_ps, self.hydrogen_friction_per_ps or math.inf)
+
+    def start(self, phase: Phase) -> None:
+        if self.hydrogen_friction_per_ps is not None and phase.numbers is None:
+            raise UsageError("hydrogen_friction_per_ps: the phase has no atomic numbers; give it some, or one friction")
 
     def noise(self, like: Tensor, step: int) -> Tensor:
         """ξ of inner step number `step` of the run: normal deviates of the shape, dtype and device of `like`."""
@@ -73,9 +85,18 @@ class Langevin(Thermostat):
 
     def act(self, phase: Phase, time: float, count: int) -> Phase:
         """O."""
-        keep = math.exp(-self.friction_per_ps * time / units.PICOSECOND)
+        keep = self._keep(phase, time)
         spread = ((1 - keep * keep) * self.kT * phase.masses).sqrt()
         random = noise.normal_of(phase, phase.momenta, self.seed, count)
         momenta = keep * phase.momenta + spread * random
         heat = (momenta.square() - phase.momenta.square()) / (2 * phase.masses)
         return replace(phase, momenta=momenta, heat=phase.heat + by_system(phase, heat))
+
+    def _keep(self, phase: Phase, time: float) -> float | Tensor:
+        """c, of all atoms or (n_atoms, 1)"""
+        keep = math.exp(-self.friction_per_ps * time / units.PICOSECOND)
+        if self.hydrogen_friction_per_ps is None:
+            return keep
+        assert phase.numbers is not None
+        of_hydrogen = math.exp(-self.hydrogen_friction_per_ps * time / units.PICOSECOND)
+        return torch.full_like(phase.masses, keep).masked_fill((phase.numbers == 1)[:, None], of_hydrogen)

@@ -106,8 +106,8 @@ class NoseHoover(Thermostat):
 class _Chain:
     """The chain's variables while it moves: a number or, in a batch, (n_systems,) each.
 
-    They are numpy's on the CPU, where tensors would take ten times as long for so little, and tensors on a GPU, which
-    is not waited for.
+    They are numpy's on the CPU, where tensors took seven times as long for so little, and tensors on a GPU, which is
+    not waited for.
     """
 
     def __init__(self, thermostat: NoseHoover, phase: Phase) -> None:

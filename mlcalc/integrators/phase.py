@@ -75,6 +75,7 @@ class Phase:
     cell : h, (3, 3), Å, rows are lattice vectors, on the CPU; None where no barostat moves it
     strain_rate : v, (3, 3), 1/time, symmetric, on the CPU; None as well
     batch : which atom belongs to which system; None where there is one system
+    numbers : (n_atoms,), int64, atomic numbers, for baths that tell elements apart; None where nobody gave them
     """
 
     positions: Tensor
@@ -85,6 +86,7 @@ class Phase:
     cell: Tensor | None = None
     strain_rate: Tensor | None = None
     batch: Batch | None = None
+    numbers: Tensor | None = None
 
     def select(self, systems: Sequence[int]) -> Phase:
         """The phase of some systems of a batch."""
@@ -102,6 +104,7 @@ class Phase:
             heat=heat[numbers] if isinstance(heat, Tensor) else heat,
             own=own,
             batch=self.batch.select(systems),
+            numbers=None if self.numbers is None else self.numbers[atoms],
         )
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from mlcalc import units
 from mlcalc.errors import UsageError
-from mlcalc.integrators.phase import Phase
+from mlcalc.integrators.phase import Phase, drift
 
 #: a number of atoms, or those of each system of a batch
 Counted = TypeVar("Counted", int, Tensor)
@@ -25,10 +25,12 @@ class Thermostat(abc.ABC):
     ----------
     temperature_K : K
     inside : whether it acts on every inner step, between the half drifts, or on half an outer step at either end
+    constant_pressure : whether a barostat may go with it
     """
 
     temperature_K: float
     inside: ClassVar[bool]
+    constant_pressure: ClassVar[bool] = True
 
     @property
     def kT(self) -> float:
@@ -39,6 +41,11 @@ class Thermostat(abc.ABC):
     @abc.abstractmethod
     def memory_ps(self) -> float:
         """ps, within which it takes out again what something else brings in."""
+
+    @property
+    def caveat(self) -> str:
+        """What a user of its records must know, or nothing."""
+        return ""
 
     def freedom(self, n_atoms: Counted) -> Counted:
         """Degrees of freedom that it holds at the temperature; 3 less where it leaves the centre of mass at rest."""
@@ -62,6 +69,18 @@ class Thermostat(abc.ABC):
             for a phase from which it cannot start.
         """
         return None
+
+    def conjugate(self, phase: Phase) -> Phase:
+        """Before an outer step: the phase with the momenta that forces kick, where these are not m v."""
+        return phase
+
+    def physical(self, phase: Phase) -> Phase:
+        """After it: the phase with momenta m v again."""
+        return phase
+
+    def drift(self, phase: Phase, time: float) -> Phase:
+        """How its atoms move, without a barostat."""
+        return drift(phase, time)
 
     @abc.abstractmethod
     def act(self, phase: Phase, time: float, count: int) -> Phase:

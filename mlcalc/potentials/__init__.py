@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import importlib.metadata
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -19,7 +20,9 @@ ANALYTIC = ("harmonic", "lennard_jones")
 #: weights that come with the package. The file has a load(name), which returns a Potential in its own dtype on the CPU
 FAMILIES = {
     "chgnet": ("chgnet", "chgnet-0.2.0", "chgnet-r2scan"),
+    "fairchem": (),
     "mace": (),
+    "mattersim": (),
     "metatomic": (),
     "nequip": (),
     "orb": (),
@@ -67,7 +70,7 @@ def load(
 
     if dtype not in (None, torch.float32, torch.float64):
         raise UsageError(f"dtype: got {dtype}; choose torch.float32 or torch.float64")
-    where = _checked_device(device)
+    where = checked_device(device)
     key = os.fspath(name)
     if key.startswith("ase:"):
         from mlcalc.potentials.ase_calculator import from_specification
@@ -103,6 +106,26 @@ def load(
     )
 
 
+def checkpoint_of(name: str | os.PathLike[str]) -> Path:
+    """The file of a potential of ours, by its name or path.
+
+    Raises
+    ------
+    UsageError
+        for any other potential.
+    """
+    from mlcalc.errors import UsageError
+    from mlcalc.potentials import pretrained
+
+    key = os.fspath(name)
+    if key not in pretrained.NAMES and not key.endswith(_SUFFIX):
+        raise UsageError(
+            f"potential: got {key!r}; only our own networks can be compiled: choose one of "
+            f"{', '.join(pretrained.NAMES)}, or give the path of a .safetensors checkpoint"
+        )
+    return pretrained.path_of(key) if key in pretrained.NAMES else Path(key)
+
+
 def names() -> list[str]:
     """The names that `load` knows, those of other installed packages included."""
     from mlcalc.potentials.pretrained import NAMES
@@ -120,7 +143,14 @@ def _construct(name: str, factory: Any, parameters: dict[str, Any]) -> Any:
         raise UsageError(f"potential {name!r}: {error}; leave out what it does not take") from error
 
 
-def _checked_device(device: torch.device | str) -> torch.device:
+def checked_device(device: torch.device | str) -> torch.device:
+    """The device, once a tensor could be made there.
+
+    Raises
+    ------
+    UsageError
+        if there is no such device.
+    """
     import torch
 
     from mlcalc.errors import UsageError

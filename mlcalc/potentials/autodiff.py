@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from mlcalc.evaluation import Evaluation, Wanted
 from mlcalc.neighbours import Neighbours
+from mlcalc.potentials.blocks import EDGES_PER_BLOCK, Block, blocks_of
 from mlcalc.potentials.potential import Potential
 from mlcalc.structure import Structure, check_overlap
 
@@ -37,6 +38,7 @@ class Graph:
     attached : whether direct forces must carry gradients
     structure : where the edges come from, for what they do not tell
     counted : (n_atoms,), bool, whose energies and direct forces count; None for all
+    blocks : how to go through a system that is large for the memory; None for all at once
     """
 
     numbers: Tensor
@@ -48,6 +50,7 @@ class Graph:
     attached: bool
     structure: Structure
     counted: Tensor | None = None
+    blocks: tuple[Block, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -76,6 +79,9 @@ class AutodiffPotential(Potential, nn.Module):
 
     _where: Tensor
     needs_reverse = False  #: whether Graph.reverse shall be filled
+    divides = False  #: whether `energies_and_direct` heeds Graph.blocks
+    #: how many edges `evaluate` takes at a time, to bound its memory; None for what suits the device, 0 for all at once
+    edges_per_block: int | None = None
 
     def __init__(self, name: str, cutoff: float, provides: Wanted, dtype: torch.dtype = torch.float64) -> None:
         nn.Module.__init__(self)
@@ -125,10 +131,18 @@ class AutodiffPotential(Potential, nn.Module):
         derivatives = bool(wanted & (Wanted.CONSERVATIVE | Wanted.VIRIAL))
         with torch.set_grad_enabled(derivatives):
             graph = self.graph(structure.at(structure.positions.detach()), neighbours, attached=False)
-            graph = replace(graph, counted=counted)
+            graph = replace(graph, counted=counted, blocks=self._blocks(graph))
             if derivatives:
                 graph.vectors.requires_grad_()
             return self._assemble(structure, graph, wanted)
+
+    def _blocks(self, graph: Graph) -> tuple[Block, ...] | None:
+        most = self.edges_per_block
+        if most is None:
+            most = EDGES_PER_BLOCK.get(graph.vectors.device.type, EDGES_PER_BLOCK["cuda"])
+        if not self.divides or not most or len(graph.centre) <= 2 * most:
+            return None
+        return blocks_of(graph.centre, graph.n_atoms, most)
 
     def differentiable(self, structure: Structure, neighbours: Neighbours, wanted: Wanted) -> Evaluation:
         self.check_wanted(wanted)

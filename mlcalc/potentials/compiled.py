@@ -16,7 +16,7 @@ import json
 import platform
 import tempfile
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -43,6 +43,7 @@ KINDS = {
 }
 DESCRIPTION, CHECKPOINT = "mlcalc.json", "checkpoint.base64"
 _EXTENSIONS = ("amx", "asimd", "avx", "bmi", "f16c", "fma", "sse", "sve")
+_CPU = torch.device("cpu")
 _FEWEST = 2  # entries in a list: torch's tracer takes for granted that no size is 0 or 1
 
 
@@ -59,6 +60,8 @@ class Description:
     machine : kind of processor
     instructions : sets of instructions that the code may use, as the operating system calls them
     inputs : what `inputs_of` says, for the back-end for LAMMPS that has no Python
+    device : kind of device that it runs on, "cpu" or "cuda"
+    capability : of that GPU, such as "9.0"; empty for a CPU
     """
 
     name: str
@@ -68,38 +71,59 @@ class Description:
     machine: str
     instructions: tuple[str, ...]
     inputs: dict[str, Any] = field(default_factory=dict)
+    device: str = "cpu"
+    capability: str = ""
     format: str = FORMAT
 
     @classmethod
     def here(
-        cls, name: str, kinds: tuple[str, ...], dtype: torch.dtype, inputs: dict[str, Any] | None = None
+        cls,
+        name: str,
+        kinds: tuple[str, ...],
+        dtype: torch.dtype,
+        inputs: dict[str, Any] | None = None,
+        device: torch.device = _CPU,
     ) -> Description:
         """Of a package made in this process."""
         precision = str(dtype).removeprefix("torch.")
-        return cls(name, kinds, precision, torch.__version__, platform.machine(), instructions(), inputs or {})
+        here = torch.__version__, platform.machine(), instructions()
+        return cls(name, kinds, precision, *here, inputs or {}, device.type, capability(device))
 
     def to_json(self) -> str:
         return json.dumps(asdict(self))
 
-    def check(self, path: Path) -> None:
-        """Refuse to run in a process that the code was not compiled for.
+    def check(self, path: Path, device: torch.device) -> None:
+        """Refuse to run in a process, or on a device, that the code was not compiled for.
 
         Raises
         ------
         CheckpointError
             naming what differs.
+        UsageError
+            for another kind of device.
         """
+        if device.type != self.device:
+            raise UsageError(
+                f"device: got {device}; {path} was compiled for {self.device}: run it there, or export it again with "
+                f"--device {device.type}"
+            )
         lacking = sorted(set(self.instructions) - set(instructions()))
         for what, theirs, ours in (
             ("torch", self.torch_version, torch.__version__),
             ("processor", self.machine, platform.machine()),
             ("processor", f"one with {', '.join(lacking)}" if lacking else "", ""),
+            ("a GPU of capability", self.capability, capability(device)),
         ):
             if theirs != ours:
                 raise CheckpointError(
                     f"potential: {path} was compiled for {what} {theirs}, here is {ours or 'one without'}; "
                     "export it again here (mlcalc export)"
                 )
+
+
+def capability(device: torch.device) -> str:
+    """Which code a GPU runs, such as "9.0"; empty for a CPU."""
+    return "{}.{}".format(*torch.cuda.get_device_capability(device)) if device.type == "cuda" else ""
 
 
 def instructions() -> tuple[str, ...]:
@@ -172,6 +196,35 @@ def output_names(kind: str) -> tuple[str, ...]:
     return ("energies", *slope, *(("direct",) if wanted & Wanted.DIRECT else ()))
 
 
+def kind_of(wanted: Wanted, kinds: Iterable[str]) -> str | None:
+    """The kind that computes what is wanted and nothing dear beyond it; the virial comes from the slope."""
+    forces = wanted & (Wanted.CONSERVATIVE | Wanted.DIRECT)
+    if wanted & Wanted.VIRIAL:
+        forces |= Wanted.CONSERVATIVE
+    forces = forces or Wanted.DIRECT
+    return next((kind for kind in kinds if KINDS[kind] & ~Wanted.ENERGY == forces), None)
+
+
+def network_outputs(network: Network, graph: Graph, places: Places, wanted: Wanted) -> Outputs:
+    """What a program computes, by the network itself. `wanted` is one of KINDS."""
+    derivative = bool(wanted & Wanted.CONSERVATIVE)
+    with torch.set_grad_enabled(derivative):
+        vectors = graph.vectors.detach().requires_grad_(derivative)
+        energies, direct = network.arithmetic(replace(graph, vectors=vectors), places, wanted)
+        assert energies is not None
+        slope = torch.autograd.grad(energies.sum(), vectors)[0] if derivative else None
+    return Outputs(*(None if value is None else value.detach() for value in (energies, slope, direct)))
+
+
+def only(outputs: Outputs, wanted: Wanted) -> Outputs:
+    """Without the energies and direct forces that nobody asked for."""
+    return replace(
+        outputs,
+        energies=outputs.energies if wanted & ~Wanted.DIRECT else None,
+        direct=outputs.direct if wanted & Wanted.DIRECT else None,
+    )
+
+
 class CompiledPotential(Potential):
     """A network whose evaluations run compiled.
 
@@ -198,32 +251,24 @@ class CompiledPotential(Potential):
 
     def evaluate(self, structure: Structure, neighbours: Neighbours, wanted: Wanted) -> Evaluation:
         self.check_wanted(wanted)
-        kind = self._kind(wanted)
+        kind = kind_of(wanted, self.programs)
         if kind is None:
             return self.network.evaluate(structure, neighbours, wanted)
         with torch.no_grad():
             graph = self.network.graph(structure.at(structure.positions.detach()), neighbours, attached=False)
-            tensors = tensors_in((graph, self.network.places(graph)))
-            if min(len(tensor) for tensor in tensors) < _FEWEST:
-                return self.network.evaluate(structure, neighbours, wanted)
-            found = dict(zip(output_names(kind), self.programs[kind].run(tensors), strict=True))
-            outputs = Outputs(
-                energies=found["energies"] if wanted & ~Wanted.DIRECT else None,
-                slope=found.get("slope"),
-                direct=found["direct"] if wanted & Wanted.DIRECT else None,
-            )
-            return self.network.assemble(structure, graph, wanted, outputs)
+            outputs = self.outputs(kind, graph, self.network.places(graph))
+            return self.network.assemble(structure, graph, wanted, only(outputs, wanted))
+
+    def outputs(self, kind: str, graph: Graph, places: Places) -> Outputs:
+        """By the program of that kind, or by the network where there is none or a list is too short for it."""
+        tensors = tensors_in((graph, places))
+        if kind not in self.programs or min(len(tensor) for tensor in tensors) < _FEWEST:
+            return network_outputs(self.network, graph, places, KINDS[kind])
+        found = dict(zip(output_names(kind), self.programs[kind].run(tensors), strict=True))
+        return Outputs(found["energies"], found.get("slope"), found.get("direct"))
 
     def differentiable(self, structure: Structure, neighbours: Neighbours, wanted: Wanted) -> Evaluation:
         return self.network.differentiable(structure, neighbours, wanted)
-
-    def _kind(self, wanted: Wanted) -> str | None:
-        """The program that computes what is wanted and nothing dear beyond it; the virial comes from the slope."""
-        forces = wanted & (Wanted.CONSERVATIVE | Wanted.DIRECT)
-        if wanted & Wanted.VIRIAL:
-            forces |= Wanted.CONSERVATIVE
-        forces = forces or Wanted.DIRECT
-        return next((kind for kind in self.programs if KINDS[kind] & ~Wanted.ENERGY == forces), None)
 
     def check_species(self, structure: Structure) -> None:
         self.network.check_species(structure)
@@ -253,9 +298,7 @@ def load_compiled(path: str | Path, *, device: torch.device, dtype: torch.dtype 
     """
     path = Path(path)
     description, checkpoint = _read(path)
-    description.check(path)
-    if device.type != "cpu":
-        raise UsageError(f"device: got {device}; compiled packages run on the cpu, load the checkpoint itself there")
+    description.check(path, device)
     own = getattr(torch, description.dtype)
     if dtype not in (None, own):
         raise UsageError(
@@ -266,9 +309,14 @@ def load_compiled(path: str | Path, *, device: torch.device, dtype: torch.dtype 
     with tempfile.TemporaryDirectory() as folder:
         whole = Path(folder) / Path(f"{description.name}.safetensors").name
         whole.write_bytes(checkpoint)
-        network = load_checkpoint(whole).to(dtype=own)
+        network = load_checkpoint(whole).to(device=device, dtype=own)
+    index, on_gpu = -1, device.type == "cuda"
+    if on_gpu:
+        index = torch.cuda.current_device() if device.index is None else device.index
     try:
-        programs = {kind: AOTIModelPackageLoader(str(path), kind, False, 1, -1) for kind in description.kinds}
+        # on a GPU without locks and events between threads, which CUDA graphs cannot capture
+        # (https://github.com/pytorch/pytorch/pull/148601)
+        programs = {kind: AOTIModelPackageLoader(str(path), kind, on_gpu, 1, index) for kind in description.kinds}
     except RuntimeError as error:
         reason = str(error).splitlines()[0]
         raise CheckpointError(f"potential: the code in {path} cannot be loaded ({reason}); export it again") from error

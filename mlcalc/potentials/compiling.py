@@ -1,13 +1,15 @@
 """Making a compiled package (see compiled.py) of one of our networks, by torch's AOTInductor.
 
 The network's arithmetic, derivatives by the edges included, is traced with numbers of atoms, edges, pairs and triples
-as symbols, exported, and compiled to a library for each kind of evaluation: one package serves structures of all sizes.
+as symbols, and compiled to a library for each kind of evaluation: one package serves structures of all sizes.
 """
 
 from __future__ import annotations
 
 import base64
+import importlib.util
 import itertools
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -20,16 +22,18 @@ from torch import Tensor
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from mlcalc.errors import RunError, UsageError
-from mlcalc.evaluation import Wanted
 from mlcalc.neighbours import neighbour_list
+from mlcalc.potentials import checked_device
 from mlcalc.potentials.autodiff import Graph
 from mlcalc.potentials.checkpoint import load_checkpoint
+from mlcalc.potentials.compile_apart import at_once, export_apart, programs_of
 from mlcalc.potentials.compiled import (
     CHECKPOINT,
     DESCRIPTION,
     KINDS,
     Description,
     inputs_of,
+    network_outputs,
     tensors_in,
     with_tensors,
 )
@@ -44,9 +48,12 @@ def export(
     kinds: Sequence[str] | None = None,
     *,
     dtype: torch.dtype | None = None,
+    device: torch.device | str = "cpu",
     progress: Callable[[str, int, int], None] = lambda kind, done, total: None,
 ) -> tuple[str, ...]:
-    """Compile a checkpoint's network for this processor and write the package.
+    """Compile a checkpoint's network for this processor, or for this GPU, and write the package.
+
+    Several kinds of evaluation are compiled at once, in a process each, where there is more than one processor.
 
     Parameters
     ----------
@@ -54,6 +61,7 @@ def export(
     path : ending in .pt2
     kinds : keys of KINDS; None for all that the network has
     dtype : torch.float32 (the default) or torch.float64
+    device : on which the package will run
     progress : called with a kind of evaluation, how many are done, how many there are
 
     Returns
@@ -72,33 +80,49 @@ def export(
     path = Path(path)
     if path.suffix != ".pt2":
         raise UsageError(f"output: got {path}; compiled packages end in .pt2")
-    network = load_checkpoint(checkpoint).to(dtype=dtype)
-    available = tuple(kind for kind, computes in KINDS.items() if not computes & ~network.provides)
-    chosen = tuple(kinds or available)
-    for kind in chosen:
-        if kind not in KINDS:
-            raise UsageError(f"wanted: got {kind!r}; choose from {', '.join(KINDS)}")
-        network.check_wanted(KINDS[kind])
-    check_tools()
-    example = _example(network)
-    files: dict[str, Any] = {}
-    for done, kind in enumerate(chosen):
-        progress(kind, done, len(chosen))
-        files[kind] = _compiled(network, kind, *example)
-    progress("", len(chosen), len(chosen))
+    network = load_checkpoint(checkpoint).to(device=checked_device(device), dtype=dtype)
+    chosen = chosen_kinds(network, kinds)
+    check_tools(network.device.type)
+    inputs = example(network)
     from torch.export.pt2_archive._package import package_pt2
 
-    description = Description.here(network.name, chosen, network.dtype, inputs_of(network, *example))
+    description = Description.here(network.name, chosen, network.dtype, inputs_of(network, *inputs), network.device)
     extra = {
         DESCRIPTION: description.to_json(),
         CHECKPOINT: base64.b64encode(Path(checkpoint).read_bytes()).decode(),
     }
-    package_pt2(str(path), aoti_files=files, extra_files=extra)
+    files: dict[str, Any] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        if len(chosen) > 1 and at_once():
+            parts = {kind: Path(folder) / f"{kind}.pt2" for kind in chosen}
+            export_apart(Path(checkpoint), parts, network.dtype, network.device, progress)
+            files = {kind: programs_of(part, kind, Path(folder)) for kind, part in parts.items()}
+        else:
+            for done, kind in enumerate(chosen):
+                progress(kind, done, len(chosen))
+                files[kind] = _compiled(network, kind, *inputs)
+        package_pt2(str(path), aoti_files=files, extra_files=extra)
+    progress("", len(chosen), len(chosen))
     return chosen
 
 
-def check_tools() -> None:
-    """Refuse to begin without a C++ compiler, or with a torch that cannot write packages.
+def chosen_kinds(network: Network, kinds: Sequence[str] | None) -> tuple[str, ...]:
+    """The kinds, or all that the network has.
+
+    Raises
+    ------
+    UsageError
+        for one that there is not, or not in this network.
+    """
+    for kind in kinds or ():
+        if kind not in KINDS:
+            raise UsageError(f"wanted: got {kind!r}; choose from {', '.join(KINDS)}")
+        network.check_wanted(KINDS[kind])
+    return tuple(kinds or (kind for kind, computes in KINDS.items() if not computes & ~network.provides))
+
+
+def check_tools(device_type: str = "cpu") -> None:
+    """Refuse to begin without a compiler, or with a torch that cannot write packages.
 
     Raises
     ------
@@ -117,17 +141,17 @@ def check_tools() -> None:
             "export: there is no C++ compiler; install one (g++ on Linux, for instance with apt-get install g++), or "
             "name it in the environment variable CXX"
         ) from error
+    if device_type == "cuda" and importlib.util.find_spec("triton") is None:
+        raise UsageError("export: there is no Triton, which compiles for GPUs; pip install triton")
 
 
 def _compiled(network: Network, kind: str, graph: Graph, places: Places) -> Any:
     """The files of one program."""
     tensors = tuple(tensors_in((graph, places)))
-    shapes = tuple({0: torch.export.Dim.DYNAMIC} for _ in tensors)
     try:
         with undisturbed():
-            program = _program(network, kind, graph, places)
-            traced = make_fx(program, tracing_mode="symbolic", _allow_non_fake_inputs=True)(*tensors)
-            module = torch.export.export(traced, tensors, dynamic_shapes=shapes).module(check_guards=False)
+            # with torch.export in between every list would have a size of its own, and compiling takes longer
+            module = trace(network, kind, graph, places)
             # with more threads the loops would add up in changing order, and no run would repeat itself to the bits
             options = {"aot_inductor.package": True, "cpp.threads": 1}
             return torch._inductor.aot_compile(module, tensors, options=options)
@@ -139,25 +163,24 @@ def _compiled(network: Network, kind: str, graph: Graph, places: Places) -> Any:
         ) from error
 
 
+def trace(network: Network, kind: str, graph: Graph, places: Places) -> torch.fx.GraphModule:
+    """What is compiled, as a module of the tensors in (graph, places), whose first sizes are symbols."""
+    program, tensors = _program(network, kind, graph, places), tensors_in((graph, places))
+    return make_fx(program, tracing_mode="symbolic", _allow_non_fake_inputs=True)(*tensors)
+
+
 def _program(network: Network, kind: str, graph: Graph, places: Places) -> Callable[..., tuple[Tensor, ...]]:
     """What is compiled: the tensors of graph and places → those of `Outputs` that there are."""
-    wanted = KINDS[kind]
-    derivative = bool(wanted & Wanted.CONSERVATIVE)
 
     def program(*tensors: Tensor) -> tuple[Tensor, ...]:
         g, p = with_tensors((graph, places), iter(tensors))
-        with torch.set_grad_enabled(derivative):
-            vectors = g.vectors.detach().requires_grad_(derivative)
-            g = replace(g, vectors=vectors, n_atoms=g.numbers.shape[0])
-            energies, direct = network.arithmetic(g, p, wanted)
-            assert energies is not None
-            slope = torch.autograd.grad(energies.sum(), vectors)[0] if derivative else None
-        return tuple(value.detach() for value in (energies, slope, direct) if value is not None)
+        found = network_outputs(network, replace(g, n_atoms=g.numbers.shape[0]), p, KINDS[kind])
+        return tuple(value for value in (found.energies, found.slope, found.direct) if value is not None)
 
     return program
 
 
-def _example(network: Network) -> tuple[Graph, Places]:
+def example(network: Network) -> tuple[Graph, Places]:
     """A cluster to trace with, of whose sizes none are equal by accident: the tracer takes equal sizes for the same."""
     made = [_cluster(network, seed) for seed in range(8)]
     sizes = [[size for tensor in tensors_in(one) for size in tensor.shape] for one in made]
@@ -176,6 +199,6 @@ def _cluster(network: Network, seed: int) -> tuple[Graph, Places]:
     grid = np.stack(np.meshgrid(*map(np.arange, (4, 3, 3 + seed % 3)), indexing="ij"), -1).reshape(-1, 3)
     symbols = [network.species[k % len(network.species)] for k in draw.permutation(len(grid) + seed)[: len(grid)]]
     atoms = ase.Atoms(symbols, spacing * (grid + draw.uniform(-0.1, 0.1, grid.shape)))
-    structure = Structure.from_ase(atoms)
+    structure = Structure.from_ase(atoms, device=network.device)
     graph = network.graph(structure, neighbour_list(structure, network.cutoff), attached=False)
     return graph, network.places(graph)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import abc
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import torch
@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from mlcalc.errors import UsageError
 from mlcalc.evaluation import Wanted
 from mlcalc.potentials.autodiff import AutodiffPotential, Graph, sum_over
+from mlcalc.potentials.blocks import Block
 from mlcalc.potentials.density_network import DensityNetwork, DensityPlaces
 from mlcalc.potentials.pair_baseline import PairBaseline
 from mlcalc.potentials.potential import check_elements
@@ -122,15 +123,22 @@ class Network(AutodiffPotential):
 
     def places(self, graph: Graph) -> Places:
         """The index work of one evaluation."""
-        species, vectors = self.species_index(graph.numbers), graph.vectors.detach()
-        distance = torch.linalg.vector_norm(vectors, dim=1)
+        species = self.species_index(graph.numbers)
+        distance = torch.linalg.vector_norm(graph.vectors.detach(), dim=1)
+        own = self.own_places(graph, distance)
+        if graph.blocks is not None:  # what stands under both heads finds its places block by block
+            return Places(species, None, None, own)
+        return self._shared_places(graph, species, distance, own)
+
+    def _shared_places(self, graph: Graph, species: Tensor, distance: Tensor, own: Any = None) -> Places:
+        """With those of what stands under both heads."""
         triples = density = None
         if self.three_body_baseline.cutoff:
             ends = torch.stack([species[graph.centre], species[graph.neighbour]])
             triples = self.three_body_baseline.places(distance, graph.centre, ends)
         if self.density_network is not None:
-            density = self.density_network.places(vectors, graph.centre, graph.neighbour, species)
-        return Places(species, triples, density, self.own_places(graph, distance))
+            density = self.density_network.places(graph.vectors, graph.centre, graph.neighbour, species)
+        return Places(species, triples, density, own)
 
     def energies_and_direct(self, graph: Graph, wanted: Wanted) -> tuple[Tensor | None, Tensor | None]:
         return self.arithmetic(graph, self.places(graph), wanted)
@@ -148,25 +156,52 @@ class Network(AutodiffPotential):
 
     def _shared(self, graph: Graph, places: Places) -> tuple[Tensor, Tensor]:
         """Energies by atom and forces of what stands under both heads."""
-        species = places.species
-        ends = torch.stack([species[graph.centre], species[graph.neighbour]])
         # Edges that are no function of anything need one derivative of the energy, and it is known: a tape would find
         # it again at thrice the cost.
         known = graph.vectors.is_leaf
         vectors = graph.vectors.detach() if known else graph.vectors
+        fixed = replace(graph, vectors=vectors, attached=graph.attached or not known)
+        if graph.blocks is None:
+            by_edge, by_atom, gradient = self._shared_terms(fixed, places)
+        else:
+            parts = [self._shared_of_block(fixed, places.species, block) for block in graph.blocks]
+            by_edge, by_atom, gradient = (torch.cat(column) for column in zip(*parts, strict=True))
+        force = sum_over(gradient, graph.centre, graph.n_atoms) - sum_over(gradient, graph.neighbour, graph.n_atoms)
+        if known:
+            by_edge = by_edge + (gradient * (graph.vectors - vectors)).sum(dim=1)
+        return by_atom + sum_over(by_edge, graph.centre, graph.n_atoms), force
+
+    def _shared_terms(self, graph: Graph, places: Places) -> tuple[Tensor, Tensor, Tensor]:
+        """Energies by edge and by atom, eV, and their sum's gradient by the edge vectors, eV/Å."""
+        species, vectors = places.species, graph.vectors
+        ends = torch.stack([species[graph.centre], species[graph.neighbour]])
         by_edge, gradient = self.baseline(vectors, ends, places.triples)
         by_atom = torch.zeros(graph.n_atoms, dtype=vectors.dtype, device=vectors.device)
         if self.density_network is not None:
             assert places.density is not None
             by_atom, slope = self.density_network.energies_and_gradient(
-                vectors, species, places.density, attached=graph.attached or not known
+                vectors, species, places.density, attached=graph.attached
             )
             scale = self.scale.to(self.dtype)
             by_atom, gradient = scale * by_atom, gradient + scale * slope
-        force = sum_over(gradient, graph.centre, graph.n_atoms) - sum_over(gradient, graph.neighbour, graph.n_atoms)
-        if known:
-            by_edge = by_edge + (gradient * (graph.vectors - vectors)).sum(dim=1)
-        return by_atom + sum_over(by_edge, graph.centre, graph.n_atoms), force
+        return by_edge, by_atom, gradient
+
+    def _shared_of_block(self, graph: Graph, species: Tensor, block: Block) -> tuple[Tensor, Tensor, Tensor]:
+        """`_shared_terms` of a block's atoms and edges."""
+        # of neighbours only the species counts: one atom of each, without edges of its own, stands for all of them
+        every = torch.arange(len(self.species), device=species.device)
+        of_block = torch.cat([block.atoms(species), every])
+        part = replace(
+            graph,
+            centre=block.edges(graph.centre) - block.first_atom,
+            neighbour=block.n_atoms + species.index_select(0, block.edges(graph.neighbour)),
+            vectors=block.edges(graph.vectors),
+            n_atoms=len(of_block),
+            blocks=None,
+        )
+        places = self._shared_places(part, of_block, torch.linalg.vector_norm(part.vectors, dim=1))
+        by_edge, by_atom, gradient = self._shared_terms(part, places)
+        return by_edge, by_atom[: block.n_atoms], gradient
 
     def baseline(self, vectors: Tensor, ends: Tensor, triples: TriplePlaces | None) -> tuple[Tensor, Tensor]:
         """The pair and the three-body potential, by edge: energy (n_edges,), eV, and its gradient (n_edges, 3), eV/Å.

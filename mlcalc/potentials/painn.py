@@ -34,6 +34,7 @@ from torch import Tensor, nn
 from torch.nn.functional import silu
 
 from mlcalc.potentials.autodiff import Graph, sum_over
+from mlcalc.potentials.blocks import by_blocks, in_pieces
 from mlcalc.potentials.network import Network, Places, perceptron
 from mlcalc.potentials.radial import RadialBasis
 
@@ -78,17 +79,47 @@ class Message(nn.Module):
 
     def forward(
         self, scalars: Tensor, vectors: Tensor | None, basis: Tensor, unit: Tensor, graph: Graph
-    ) -> tuple[Tensor, Tensor]:
+    ) -> tuple[Tensor, ...]:
         mixed = self.mix(scalars).unflatten(1, (3, -1)).transpose(0, 1)
-        gates = mixed.index_select(1, graph.neighbour) * self.filter(basis)
+        neighbours = [mixed] if vectors is None else [mixed, vectors]
+        return by_blocks(self.sums, graph, [basis, unit], neighbours, derivative=self.derivative)
+
+    def sums(
+        self, centre: Tensor, n_atoms: int, basis: Tensor, unit: Tensor, mixed: Tensor, vectors: Tensor | None = None
+    ) -> tuple[Tensor, ...]:
+        """By centre, of edges with features of their neighbours."""
+        gates = mixed * self.filter(basis)
         to_scalars, to_point, to_carry = gates.unbind(0)
         carried = to_point * unit
         if vectors is not None:
-            carried = torch.addcmul(carried, to_carry, vectors.index_select(1, graph.neighbour))
+            carried = torch.addcmul(carried, to_carry, vectors)
         return (
-            sum_over(to_scalars, graph.centre, graph.n_atoms),
-            torch.stack([sum_over(component, graph.centre, graph.n_atoms) for component in carried]),
+            sum_over(to_scalars, centre, n_atoms),
+            torch.stack([sum_over(component, centre, n_atoms) for component in carried]),
         )
+
+    def derivative(
+        self,
+        centre: Tensor,
+        slopes: Sequence[Tensor],
+        basis: Tensor,
+        unit: Tensor,
+        mixed: Tensor,
+        vectors: Tensor | None = None,
+    ) -> tuple[Tensor, ...]:
+        """Of a scalar by the arguments of `sums`, given those by the sums; without making these once more."""
+        by_scalars, by_carried = slopes[0].index_select(0, centre), slopes[1].index_select(1, centre)
+        filters = self.filter(basis)
+        by_unit = (by_carried * (mixed[1] * filters[1])).sum(dim=2, keepdim=True)
+        by_point = (by_carried * unit).sum(dim=0)
+        if vectors is None:
+            by_gates = torch.stack([by_scalars, by_point, torch.zeros_like(by_point)])
+            by_vectors: tuple[Tensor, ...] = ()
+        else:
+            by_gates = torch.stack([by_scalars, by_point, (by_carried * vectors).sum(dim=0)])
+            by_vectors = (by_carried * (mixed[2] * filters[2]),)
+        by_basis = torch.bmm(by_gates * mixed, self.filter.weight.transpose(1, 2)).sum(dim=0)
+        return by_basis, by_unit, by_gates * filters, *by_vectors
 
 
 class Update(nn.Module):
@@ -123,6 +154,12 @@ class DirectHead(nn.Module):
         arrows = gate * self.point(vectors)
         # a row of (charge, arrow) in one piece: one gather instead of four
         rows = torch.cat([charges.unsqueeze(0), arrows])
+        pair = in_pieces(lambda piece: self.pairs(rows, basis, unit, graph, piece), graph, once)
+        i, j = graph.centre.index_select(0, once), graph.neighbour.index_select(0, once)
+        return sum_over(pair, i, graph.n_atoms) - sum_over(pair, j, graph.n_atoms)
+
+    def pairs(self, rows: Tensor, basis: Tensor, unit: Tensor, graph: Graph, once: Tensor) -> Tensor:
+        """f_ij of the edges `once`, (n_once, 3)."""
         i, j = graph.centre.index_select(0, once), graph.neighbour.index_select(0, once)
         rows_i, rows_j = rows.index_select(1, i), rows.index_select(1, j)
         unit, filters = unit.index_select(1, once), self.filter(basis.index_select(0, once))
@@ -130,8 +167,7 @@ class DirectHead(nn.Module):
         along = torch.addcmul(filters[0] * rows_i[0] * rows_j[0], filters[1], (difference * unit).sum(dim=0))
         along = torch.addcmul(along, filters[2], (rows_i[1:] * rows_j[1:]).sum(dim=0)).sum(dim=1)
         across = (filters[3] * difference).sum(dim=2)
-        pair = (along * unit.squeeze(2) + across).t()
-        return sum_over(pair, i, graph.n_atoms) - sum_over(pair, j, graph.n_atoms)
+        return (along * unit.squeeze(2) + across).t()
 
 
 class ShortDirectHead(nn.Module):
@@ -150,18 +186,25 @@ class ShortDirectHead(nn.Module):
     def forward(
         self, scalars: Tensor, vectors: Tensor, distance: Tensor, unit: Tensor, graph: Graph, short: Tensor
     ) -> Tensor:
+        read, arrows = self.read(scalars), self.point(vectors)
+        pull = in_pieces(lambda piece: self.pulls(read, arrows, distance, unit, graph, piece), graph, short)
+        i, j = graph.centre.index_select(0, short), graph.neighbour.index_select(0, short)
+        return sum_over(pull, i, graph.n_atoms) - sum_over(pull, j, graph.n_atoms)
+
+    def pulls(
+        self, read: Tensor, arrows: Tensor, distance: Tensor, unit: Tensor, graph: Graph, short: Tensor
+    ) -> Tensor:
+        """g_ij of the edges `short`, (n_short, 3)."""
         i, j = graph.centre.index_select(0, short), graph.neighbour.index_select(0, short)
         basis, cut = self.radial(distance.index_select(0, short))
         unit = unit.index_select(1, short)
-        of_centre, of_neighbour = self.read(scalars).chunk(2, dim=1)
-        arrows = self.point(vectors)
+        of_centre, of_neighbour = read.chunk(2, dim=1)
         arrows_j = arrows.index_select(1, j)
         turned = torch.cat([(arrows.index_select(1, i) * unit).sum(dim=0), (arrows_j * unit).sum(dim=0)], dim=1)
         mixed = self.mix(torch.cat([basis, turned], dim=1))
         mixed = silu(mixed + of_centre.index_select(0, i) + of_neighbour.index_select(0, j))
         gates = self.give(mixed) * cut
-        pull = (gates[:, :1] * unit.squeeze(2).t()) + (gates[:, 1:] * arrows_j).sum(dim=2).t()
-        return sum_over(pull, i, graph.n_atoms) - sum_over(pull, j, graph.n_atoms)
+        return (gates[:, :1] * unit.squeeze(2).t()) + (gates[:, 1:] * arrows_j).sum(dim=2).t()
 
 
 class PaiNN(Network):
@@ -179,6 +222,7 @@ class PaiNN(Network):
     """
 
     architecture = "painn"
+    divides = True
 
     def __init__(
         self,
@@ -221,9 +265,7 @@ class PaiNN(Network):
     def raw_outputs(
         self, graph: Graph, places: Places, *, energy: bool, direct: bool
     ) -> tuple[Tensor | None, Tensor | None]:
-        distance = torch.linalg.vector_norm(graph.vectors, dim=1)
-        unit = (graph.vectors / distance.unsqueeze(1)).t().unsqueeze(2).contiguous()
-        basis, _ = self.radial(distance)
+        unit, basis, distance = by_blocks(self._geometry, graph, [graph.vectors], to_edges=True)
         scalars, vectors = self.embedding(places.species), None
         every_scalars, every_vectors = [], []
         for message, update in zip(self.messages, self.updates, strict=True):
@@ -239,8 +281,17 @@ class PaiNN(Network):
                 features = torch.cat(every_scalars, dim=1), torch.cat(every_vectors, dim=2)
                 force = self.direct_head(*features, basis, unit, graph, places.own.once)
                 if self.short_cutoff:
-                    force = force + self.direct_head_short(*features, distance, unit, graph, places.own.short)
+                    force = force + self.direct_head_short(*features, distance[:, 0], unit, graph, places.own.short)
         return energies, force
+
+    def _geometry(self, centre: Tensor, n_atoms: int, vectors: Tensor) -> tuple[Tensor, ...]:
+        """Directions (3, n_edges, 1), radial functions (n_edges, n_radial) and distances (n_edges, 1)."""
+        distance = torch.linalg.vector_norm(vectors, dim=1)
+        return (
+            (vectors / distance.unsqueeze(1)).t().unsqueeze(2).contiguous(),
+            self.radial(distance)[0],
+            distance[:, None],
+        )
 
 
 POTENTIAL = PaiNN

@@ -22,6 +22,7 @@ class Line:
     time_ps : ps; n_inner : inner steps in an outer one from the frame before to this one
     temperature_K : K
     potential_eV, kinetic_eV, conserved_eV : eV, of the whole system
+    volume_A3 : Å³, of the cell; None where it is not periodic in all directions
     """
 
     time_ps: float
@@ -30,6 +31,7 @@ class Line:
     potential_eV: float
     kinetic_eV: float
     conserved_eV: float
+    volume_A3: float | None = None
 
 
 _COLUMNS = tuple(field.name for field in fields(Line))
@@ -61,13 +63,17 @@ class LogWriter:
     def append(self, line: Line) -> None:
         self._writer.writerow(asdict(line))
 
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
     def __enter__(self) -> LogWriter:
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._file.close()
+        self.close()
 
 
 def read_log(path: str | Path) -> list[Line]:
@@ -83,9 +89,12 @@ def read_log(path: str | Path) -> list[Line]:
         raise UsageError(f"log: no file {path}; give the path of a log that `mlcalc run` wrote")
     text = path.read_text(errors="replace")
     rows = list(csv.reader(text[: text.rfind("\n") + 1].splitlines()))
-    if not rows or tuple(rows[0]) != _COLUMNS:
+    if not rows or tuple(rows[0]) not in (_COLUMNS, _COLUMNS[:-1]):  # the first logs had no volume
         raise UsageError(f"log: {path} is not a log of `mlcalc run`; its first line must be {','.join(_COLUMNS)}")
     try:
-        return [Line(float(row[0]), int(row[1]), *map(float, row[2:])) for row in rows[1:]]
+        return [
+            Line(float(row[0]), int(row[1]), *map(float, row[2:6]), *(float(word) for word in row[6:] if word))
+            for row in rows[1:]
+        ]
     except (ValueError, TypeError, IndexError) as error:
         raise UsageError(f"log: {path} has a line that is not {len(_COLUMNS)} numbers ({error}); repair it") from error

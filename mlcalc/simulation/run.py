@@ -150,6 +150,37 @@ def simulate(
     return run.to_the_end()
 
 
+def provenance_of(made: dict[str, Any], settings: SimulationSettings) -> dict[str, Any]:
+    """What a file says of a run: the engine's provenance and the settings."""
+    made = {**made, **asdict(settings)}
+    if isinstance(settings.ensemble, Ensemble):
+        made["ensemble"] = settings.ensemble.name  # its parts stand under names of their own
+    whole: dict[str, Any] = json.loads(json.dumps(made))  # as a file gives it back
+    return whole
+
+
+def check_same(record: Trajectory, structure: Structure, provenance: dict[str, Any], path: Path) -> None:
+    """Refuse to go on with anything but the same run, which may only become longer.
+
+    Raises
+    ------
+    UsageError
+        naming what differs.
+    """
+    if not np.array_equal(record.numbers, structure.numbers.cpu().numpy()):
+        raise UsageError(f"restart: {path} holds other atoms; give the structure of that run")
+    if not np.array_equal(record.masses, structure.masses.cpu().numpy()):
+        raise UsageError(f"restart: {path} holds other masses; give the structure and hydrogen mass of that run")
+    free = {"steps", "on_drift", "max_energy_change_meV"}
+    for name, value in provenance.items():
+        before = record.provenance.get(name)
+        if name not in free and before != value:
+            raise UsageError(
+                f"restart: {path} was made with {name} {before}, now it is {value}; give the same, or start "
+                "a new run with another --output"
+            )
+
+
 class _Run:
     def __init__(
         self,
@@ -166,7 +197,8 @@ class _Run:
         self.engine = self._engine()
         self.guard = EnergyGuard(self.structure.n_atoms, settings.held.memory_ps)
         self.lines: list[Line] = []  # of the log that a continuation finds
-        self.remarks: list[str] = []
+        thermostat = settings.held.thermostat
+        self.remarks: list[str] = [thermostat.caveat] if thermostat is not None and thermostat.caveat else []
         self.last: Frame | None = None  # written, and sane
         self.fresh = True
 
@@ -183,18 +215,14 @@ class _Run:
         )
 
     def _provenance(self) -> dict[str, Any]:
-        made = {**self.engine.provenance(), **asdict(self.settings)}
-        if isinstance(self.settings.ensemble, Ensemble):
-            made["ensemble"] = self.settings.ensemble.name  # its parts stand under names of their own
-        whole: dict[str, Any] = json.loads(json.dumps(made))  # as a file gives it back
-        return whole
+        return provenance_of(self.engine.provenance(), self.settings)
 
     def start(self) -> None:
         self.writer = TrajectoryWriter(self.path, self.structure, self._provenance(), self.engine.layout)
 
     def go_on(self, record: Trajectory) -> None:
         """Take up the state of the last whole frame; what was written after it goes."""
-        self._check_same(record)
+        check_same(record, self.structure, self._provenance(), self.path)
         if not record.n_frames:
             self.path.unlink()
             return self.start()
@@ -222,20 +250,15 @@ class _Run:
 
     def _line(self, frame: Frame, n_inner: int) -> Line:
         temperature = self.engine.temperature(frame.kinetic_energy)
-        return Line(frame.time_ps, n_inner, temperature, frame.potential_energy, frame.kinetic_energy, frame.conserved)
+        energies = frame.potential_energy, frame.kinetic_energy, frame.conserved
+        return Line(frame.time_ps, n_inner, temperature, *energies, self._volume(frame))
 
-    def _check_same(self, record: Trajectory) -> None:
-        """Refuse to go on with anything but the same run, which may only become longer."""
-        if not np.array_equal(record.numbers, self.structure.numbers.cpu().numpy()):
-            raise UsageError(f"restart: {self.path} holds other atoms; give the structure of that run")
-        free = {"steps", "on_drift", "max_energy_change_meV"}
-        for name, value in self._provenance().items():
-            before = record.provenance.get(name)
-            if name not in free and before != value:
-                raise UsageError(
-                    f"restart: {self.path} was made with {name} {before}, now it is {value}; give the same, or start "
-                    "a new run with another --output"
-                )
+    def _volume(self, frame: Frame) -> float | None:
+        """Å³, of a cell that is periodic in all directions."""
+        if not self.structure.periodic.all():
+            return None
+        cell = self.structure.cell[0].cpu().numpy() if frame.cell is None else frame.cell
+        return float(abs(np.linalg.det(cell)))
 
     @property
     def _end_ps(self) -> float:

@@ -22,6 +22,7 @@ from mlcalc.integrators.bussi import Bussi
 from mlcalc.integrators.ensemble import Ensemble
 from mlcalc.integrators.langevin import Langevin
 from mlcalc.integrators.nose_hoover import NoseHoover
+from mlcalc.integrators.sin_r import SINR
 from mlcalc.potentials.harmonic import Harmonic
 from mlcalc.potentials.lennard_jones import LennardJones
 from mlcalc.potentials.two_potentials import TwoPotentials
@@ -65,6 +66,10 @@ KINDS: dict[str, tuple[Ensemble, Callable[[ase.Atoms], MTSDynamics]]] = {
             seed=5,
         ),
     ),  # fmt: skip
+    "SIN(R)": (
+        Ensemble(SINR(60.0)),
+        lambda atoms: MTSDynamics(atoms, TIMESTEP, 4, Ensemble(SINR(60.0))),
+    ),
     "any other": (
         Ensemble(NoseHoover(60.0, 0.1)),
         lambda atoms: MTSDynamics(atoms, TIMESTEP, 4, Ensemble(NoseHoover(60.0, 0.1))),

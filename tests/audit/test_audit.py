@@ -12,7 +12,7 @@ from ase.lattice.cubic import FaceCenteredCubic
 from small_waters import few_waters, gentle_network
 
 import mlcalc
-from mlcalc.audit.experiments import Bench, block_atoms, constant_energy_run, step_ladder
+from mlcalc.audit.experiments import Bench, constant_energy_run, step_ladder
 from mlcalc.audit.result import CARE, NOT_MEASURED, SAFE, TOO_SHORT, UNSAFE
 from mlcalc.audit.run import audit
 from mlcalc.audit.settings import AuditSettings
@@ -156,13 +156,6 @@ def test_an_explosion_is_a_result():
     assert 0 < run.reached_ps < 1
     assert len(record.time_ps) == len(run.series.energy)
     assert all(map(math.isfinite, run.series.energy))
-
-
-def test_block_atoms_are_near_and_far():
-    structure = Structure.from_ase(few_waters())
-    chosen = block_atoms(structure, 8, seed=0)
-    assert len(chosen) == len(set(chosen)) == 8
-    assert block_atoms(structure, 100, seed=0) == list(range(24))
 
 
 @pytest.mark.parametrize(

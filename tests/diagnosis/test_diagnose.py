@@ -10,17 +10,24 @@ import ase
 import numpy as np
 import pytest
 from ase.build import bulk
+from jsonschema import Draft202012Validator
 
 from mlcalc import cli
 from mlcalc.diagnosis.bench import DiagnosisSettings
 from mlcalc.diagnosis.read import read_record
+from mlcalc.diagnosis.result import Row, schema
 from mlcalc.diagnosis.run import diagnose
+from mlcalc.diagnostics import box_volume
+from mlcalc.diagnostics.finding import Finding
+from mlcalc.errors import TooShortToTell
 from mlcalc.integrators.barostat import Barostat
 from mlcalc.integrators.bussi import Bussi
 from mlcalc.integrators.ensemble import Ensemble
 from mlcalc.potentials.harmonic import Harmonic
 from mlcalc.potentials.lennard_jones import LennardJones
 from mlcalc.record import Frames, Record, Series
+from mlcalc.simulation.log import read_log
+from mlcalc.simulation.plot import plot_log
 from mlcalc.simulation.run import SimulationSettings, simulate
 from mlcalc.trajectory import read_trajectory
 from mlcalc.units import BOLTZMANN
@@ -50,6 +57,7 @@ def test_everything_of_a_run_of_ours(folder: Path, tmp_path: Path, capsys: pytes
     assert "as wanted" in table and "conserved" in table and "not done" not in table
     assert (tmp_path / "out.png").read_bytes().startswith(b"\x89PNG")
     result = json.loads((tmp_path / "out.json").read_text())
+    Draft202012Validator(schema()).validate(result)
     assert result["format"] == "mlcalc-diagnosis-1" and result["n_atoms"] == 32 and result["formula"] == "Ar32"
     found = {row["label"].strip(): row for row in result["findings"]}
     for name in ("temperature", "temperature of normal modes"):
@@ -61,6 +69,23 @@ def test_everything_of_a_run_of_ours(folder: Path, tmp_path: Path, capsys: pytes
     modes = next(curve for curve in result["curves"] if curve["diagnostic"] == "normal modes")
     assert len(modes["x"]) == 93 and min(modes["x"]) > 5 and 50 < max(modes["x"]) < 80
     assert {curve["diagnostic"] for curve in result["curves"]} >= {"drift", "velocity spectrum", "diffusion"}
+
+
+def test_the_schema_is_one_and_damage_does_not_fit(folder: Path) -> None:
+    """Whatever a diagnosis has and has not: no frames, no times, numbers that are not finite."""
+    Draft202012Validator.check_schema(schema())
+    validator = Draft202012Validator(schema())
+    log, gas = read_record([folder / "run.log"]), made_up({"O": 300.0, "H": 300.0}, n_frames=20)
+    assert gas.frames is not None
+    infinite = Row("volume", "volume", Finding("volume", np.nan, np.inf, "Å³"))
+    untimed = diagnose(replace(gas, frames=replace(gas.frames, time_ps=None, velocities=None)))
+    for found in (diagnose(log), diagnose(gas), untimed, replace(untimed, rows=(infinite,))):
+        validator.validate(found.to_dict())
+    good = diagnose(log).to_dict()
+    assert not validator.is_valid({**good, "n_frames": -1})
+    assert not validator.is_valid({**good, "findings": [{**good["findings"][0], "judgement": "fine"}]})
+    assert not validator.is_valid({**good, "not_done": {"weather": "no data"}})
+    assert not validator.is_valid({name: value for name, value in good.items() if name != "curves"})
 
 
 def test_power_of_a_run_that_the_direct_force_drives(tmp_path: Path) -> None:
@@ -88,7 +113,40 @@ def test_cells_that_a_barostat_moved_are_read(tmp_path: Path) -> None:
     frames = read_record([tmp_path / "npt.trajectory"]).frames
     assert frames is not None
     expected = read_trajectory(tmp_path / "npt.trajectory").cells
+    assert expected is not None
     assert np.array_equal(frames.cell, expected) and not np.allclose(frames.cell[0], frames.cell[-1])
+    logged = read_record([tmp_path / "npt.log"]).series
+    assert logged is not None and logged.volume_A3 is not None
+    np.testing.assert_allclose(logged.volume_A3, np.linalg.det(expected), rtol=1e-12)
+    for files in (["npt.log"], ["npt.trajectory"], ["npt.trajectory", "npt.log"]):
+        found = diagnose(read_record([tmp_path / file for file in files]))
+        volume, *density = found.rows_of("volume")
+        assert volume.finding.value == pytest.approx(np.linalg.det(expected).mean())
+        # fcc argon, 32 atoms of 39.948 g/mol
+        grams = [32 * 39.948 / 6.02214076e23 / (1e-24 * np.linalg.det(expected)).mean()] * (len(found.formula) > 0)
+        assert [row.finding.value for row in density] == pytest.approx(grams, rel=1e-3)
+    plot_log(read_log(tmp_path / "npt.log"), tmp_path / "npt.png")
+    assert (tmp_path / "npt.png").stat().st_size > 1000
+
+
+def test_the_mean_volume_has_the_error_of_a_correlated_series() -> None:
+    """AR(1) with a memory of 20 samples: its mean has the variance σ² (1 + a)/(1 − a)/n (M. B. Priestley, 1981)."""
+    draw, a, n = np.random.default_rng(1), np.exp(-1 / 20), 20_000
+    values = np.empty(n)
+    values[0] = draw.normal()
+    for k in range(1, n):
+        values[k] = a * values[k - 1] + np.sqrt(1 - a * a) * draw.normal()
+    found = box_volume.measure(1000 + 10 * values, mass=600.0)
+    assert found.volume.standard_error == pytest.approx(10 * np.sqrt((1 + a) / (1 - a) / n), rel=0.2)
+    assert found.volume.value == pytest.approx(1000, abs=4 * found.volume.standard_error)
+    assert found.density is not None and found.density.value == pytest.approx(0.6 * 1.66053906660, rel=2e-3)
+    with pytest.raises(TooShortToTell):
+        box_volume.measure(1000 + 10 * values[:100])
+
+
+def test_a_volume_that_does_not_change_is_not_told(folder: Path) -> None:
+    found = diagnose(read_record([folder / "run.trajectory", folder / "run.log"]))
+    assert not found.rows_of("volume") and "volume" not in found.not_done
 
 
 def test_a_log_alone_gives_the_drift(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -220,6 +278,16 @@ def test_mistakes_get_one_line(
     error = capsys.readouterr().err
     assert status == 2 and error.startswith("mlcalc: error: ") and error.count("\n") == 1
     assert any(word in error for word in message.split("|"))
+
+
+@pytest.mark.parametrize("name", ["text", "text.txt", "geometry.in", "text.out", "text.csv"])
+@pytest.mark.filterwarnings("error")
+def test_a_file_of_an_unknown_kind_gets_one_line(name: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """By its name ASE takes one of them for a geometry of FHI-aims, warns, and finds no atoms."""
+    (tmp_path / name).write_text("nothing of the kind\n1 2 3\n")
+    assert cli.main(["diagnose", str(tmp_path / name)]) == 2
+    error = capfd.readouterr().err
+    assert error.startswith("mlcalc: error: trajectory: neither mlcalc nor ASE can read") and error.count("\n") == 1
 
 
 def test_a_range_that_is_too_long_is_said_and_the_rest_is_done(folder: Path) -> None:

@@ -144,7 +144,8 @@ def test_motions_too_fast_for_the_frames_are_noticed() -> None:
         velocity_spectrum.measure(0.01 * np.arange(60), noise[:60], np.ones(4), ["X"] * 4)
 
 
-def test_diffusion_of_random_walks_and_its_error() -> None:
+@pytest.mark.parametrize("blocks", [4, 8])
+def test_diffusion_of_random_walks_and_its_error(blocks: int) -> None:
     """D of two kinds of walkers with a common drift; deviations over claimed errors have a spread near 1 over 40 seeds.
 
     Taking out the centre of mass of N independent walkers of equal mass leaves D (1 − 1/N).
@@ -155,7 +156,8 @@ def test_diffusion_of_random_walks_and_its_error() -> None:
     for _ in range(40):
         size = np.sqrt(2 * np.repeat(exact, 20) * 0.01)[:, None]
         positions = np.cumsum(size * rng.normal(size=(1600, 40, 3)), axis=0) + 5 * time[:, None, None]
-        found = mean_square_displacement.measure(time, positions, np.ones(40), ["A"] * 20 + ["B"] * 20)
+        labels = ["A"] * 20 + ["B"] * 20
+        found = mean_square_displacement.measure(time, positions, np.ones(40), labels, blocks=blocks)
         mean = exact.mean()
         # Var(x_i − X) = σ_i² (1 − 2/N) + Σσ²/N²
         expected = exact * (1 - 2 / 40) + mean / 40
@@ -189,6 +191,8 @@ def test_atoms_that_stay_do_not_diffuse() -> None:
     assert abs(found[0].coefficient.value) < 4 * found[0].coefficient.standard_error
     with pytest.raises(UsageError, match="31 frames"):
         mean_square_displacement.measure(time[:31], rng.normal(size=(31, 20, 3)), np.ones(20), ["A"] * 20)
+    with pytest.raises(UsageError, match="blocks: got 3"):
+        mean_square_displacement.measure(time, rng.normal(size=(1600, 20, 3)), np.ones(20), ["A"] * 20, blocks=3)
     for n in (32, 100, 159):
         with pytest.raises(TooShortToTell):
             mean_square_displacement.measure(time[:n], rng.normal(size=(n, 20, 3)), np.ones(20), ["A"] * 20)
@@ -253,6 +257,22 @@ def test_temperatures_of_modes_that_were_dialled() -> None:
     assert not found.equal and found.worst.value > 200
     same = normal_modes.measure(*harmonic_crystal(rng, np.full(12, 300.0), 4000)[:3])
     assert same.equal and same.mean.value == pytest.approx(300, abs=4 * same.mean.standard_error)
+
+
+def test_forces_by_mode_are_those_of_oscillators() -> None:
+    """In a harmonic system M^(−1/2) F is −ω² q in each mode, and nothing of it is lost but the net force."""
+    rng = np.random.default_rng(1)
+    _, masses, hessian, wavenumber = harmonic_crystal(rng, np.full(12, 300.0), 50)
+    moved = rng.normal(size=(3, 5, 3))
+    forces = -(moved.reshape(3, -1) @ hessian).reshape(3, 5, 3)
+    found, by_mode = normal_modes.components(forces, masses, hessian)
+    assert np.allclose(found, wavenumber, rtol=1e-9)
+    _, amplitude = normal_modes.components(moved * masses[:, None], masses, hessian)  # M^(−1/2) M x is what q is of
+    omega = wavenumber * 2 * np.pi / (PICOSECOND * WAVENUMBER_OF_TERAHERTZ)
+    assert np.allclose(by_mode, -(omega**2) * amplitude, atol=1e-9 * np.abs(by_mode).max())
+    assert (by_mode**2).sum() == pytest.approx((forces**2 / masses[:, None]).sum(), rel=1e-9)
+    with pytest.raises(UsageError, match="shapes"):
+        normal_modes.components(forces[0], masses, hessian)
 
 
 def test_hessians_that_do_not_fit_are_refused() -> None:

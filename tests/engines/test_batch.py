@@ -112,7 +112,9 @@ def test_a_network_is_evaluated_in_batches_to_round_off() -> None:
 
 
 def test_every_system_has_its_own_timestep() -> None:
-    engine = BatchEngine(BOTH, BATCH, momenta=momenta_of(BATCH), **{**options("mts"), "timestep_fs": (2.0, 4.0, 8.0)})
+    engine = BatchEngine(
+        BOTH, BATCH, momenta=momenta_of(BATCH), **{**options("mts"), "timestep_fs": np.array([2.0, 4.0, 8.0])}
+    )
     together = engine.run(10, stride=10)
     for k, timestep_fs in enumerate((2.0, 4.0, 8.0)):
         one = BATCH.select([k])
@@ -163,6 +165,16 @@ def test_an_explosion_leaves_the_bits_of_the_others(kind: str, bath: str) -> Non
     assert frames[1].n_frames <= 1 and np.isfinite(frames[1].positions).all()
     for k in (0, 2):
         assert frames[k].n_frames == 4 and same(frames[k], beside[k])
+
+
+def test_when_all_have_exploded_the_run_is_over() -> None:
+    engine = BatchEngine(BOTH, BATCH, momenta=1e4 * momenta_of(BATCH), **options("mts"))
+    counts = dict(engine.counts)
+    frames = engine.run(12, stride=4)
+    assert [part.n_frames for part in frames] == [0, 0, 0] and not engine.active and len(engine.endings) == 3
+    assert engine.counts == counts  # found in the first state
+    with pytest.raises(UsageError, match="no system goes on"):
+        engine.report()
 
 
 class Fragile(LennardJones):
@@ -316,6 +328,13 @@ def test_steps_wait_for_nothing_on_a_gpu(bath: str) -> None:
 def test_bad_input_is_refused_by_name(more: dict, word: str) -> None:
     with pytest.raises(UsageError, match=word):
         BatchEngine(BOTH, BATCH, **{**options("mts"), "momenta": momenta_of(BATCH), **more})
+
+
+def test_a_system_that_cannot_start_is_named() -> None:
+    overlapping = ase.Atoms("Ar2", positions=[[0, 0, 0], [0.1, 0, 0]])
+    with pytest.raises(UsageError, match="system 1: structure: atoms 0 and 1 are 0.100 Å apart"):
+        batch = Structure.from_ase([argon(SIZES[0]), overlapping])
+        BatchEngine(LJ, batch, momenta=momenta_of(batch), **options("conservative", BATHS["Bussi"]))
 
 
 def test_frames_that_do_not_belong_together_are_refused() -> None:

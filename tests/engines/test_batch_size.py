@@ -75,6 +75,21 @@ def test_a_system_that_does_not_fit_is_named() -> None:
         fitted([1, 4, 1], 104.1)
 
 
+def test_a_set_is_divided_where_two_of_the_largest_do_not_fit() -> None:
+    """The second measurement fails; two of the others fit."""
+    structure = Structure.from_ase([argon(n) for n in (2, 1, 1)])
+
+    def peak(work: Callable[[], object], device: torch.device) -> float:
+        if next(copies) == 2:
+            raise RunError("out of memory")
+        return 100.0
+
+    copies = iter((1, 2))
+    potential = LennardJones(sigma=3.4, cutoff=4.0)
+    divided = fit_batches(potential, structure, forces="conservative", free=lambda device: 150.0, peak=peak)
+    assert divided == [[0], [1, 2]]
+
+
 def test_the_measurement_is_about_what_an_evaluation_takes() -> None:
     """With the real measurement: half of the memory gives batches of half the size, within the rounding."""
     potential = LennardJones(sigma=3.4, cutoff=8.0)

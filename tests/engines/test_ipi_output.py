@@ -26,8 +26,8 @@ H 0.1 0.0 -0.1
 _INPUT = """<simulation verbosity='quiet'><output prefix='s'>
 <properties stride='1' filename='out'>
  [step, time{femtosecond}, conserved{electronvolt}, temperature, kinetic_md{kiloj/mol},
- potential{electronvolt}, cell_h{angstrom}]</properties>
-<properties stride='1' filename='bare'>[time{picosecond}, potential, kinetic_md]</properties>
+ potential{electronvolt}, cell_h{angstrom}, volume{angstrom3}]</properties>
+<properties stride='1' filename='bare'>[time{picosecond}, potential, kinetic_md, volume]</properties>
 <trajectory filename='x' stride='2' format='xyz'>positions{angstrom}</trajectory>
 <trajectory filename='au' stride='2' format='xyz'>positions</trajectory>
 <trajectory filename='v' stride='2' format='xyz'>velocities</trajectory>
@@ -117,6 +117,8 @@ def test_units_and_formats_are_the_same(folder: Path) -> None:
     potential = np.loadtxt(folder / "s.out")[:, 5]
     assert np.allclose(bare.conserved_eV, potential + full.kinetic_eV, rtol=1e-6)
     assert bare.time_ps == pytest.approx(full.time_ps)
+    volume = np.linalg.det(one.cell[0])
+    assert bare.volume_A3 == pytest.approx(41 * [volume]) and full.volume_A3 == pytest.approx(41 * [volume], rel=1e-6)
 
 
 def test_what_cannot_be_used_is_refused(folder: Path) -> None:

@@ -120,6 +120,7 @@ def refused(tmp_path_factory):
         "format": {"format": "mlcalc-compiled-0"},
         "old": {"inputs": {}},
         "damaged": {"kinds": 3},
+        "gpu": {"device": "cuda"},
     }.items():
         package_of(network_with_all_parts(), folder / f"{name}.pt2", **changes)
     package_of(small_network("pet"), folder / "pet.pt2")
@@ -145,6 +146,7 @@ def refused(tmp_path_factory):
         ("{}/torch.pt2 backend native", "compiled for torch 2.1.0, here is .*export it again here"),
         ("{}/machine.pt2 backend native", "compiled for processor abacus, here is .*export it again here"),
         ("{}/instructions.pt2 backend native", "a processor with avx4096, here is one without; export it again"),
+        ("{}/gpu.pt2 backend native", "compiled for cuda, and backend native runs on a CPU; export it again"),
         ("{}/pet.pt2 backend native", "leave out backend native"),
         ("{}/whole.pt2 backend native dtype float64", "compiled for float32: leave it out"),
         ("{}/whole.pt2 backend native device cuda", "compiled packages run on the cpu"),

@@ -90,6 +90,7 @@ def test_energies_and_temperatures_are_those_of_lammps(folder: Path) -> None:
     rows = (folder / "log.lammps").read_text().split("   Volume       Econserve   \n")[1]
     volume = float(rows.split()[5])
     assert np.linalg.det(frames.cell[0]) == pytest.approx(volume, rel=1e-6)
+    assert series.volume_A3 == pytest.approx(9 * [volume])
     assert not record.remarks
 
 

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from mlcalc import units
+from mlcalc.integrators.barostat import Barostat
 from mlcalc.integrators.ensemble import Ensemble
 from mlcalc.integrators.phase import Phase
 from mlcalc.integrators.respa import Forces
+from mlcalc.integrators.thermostat import Thermostat
 
 TEMPERATURE = 300.0
 KT = units.BOLTZMANN * TEMPERATURE
 MASS = 20.0  # amu
 NOTHING = torch.zeros(3, 3, dtype=torch.float64)
+CELL = torch.eye(3, dtype=torch.float64)
+N = 8
+VOLUME = 240.0  # Å³
+PRESSURE = (N + 1) * KT / VOLUME  # eV/Å³: the mean volume of an ideal gas is then VOLUME
 
 
 def resting_centre(n_atoms: int, seed: int) -> Phase:
@@ -48,3 +55,32 @@ def run(ensemble: Ensemble, phase: Phase, n_steps: int, timestep_fs: float, n_in
     for k in range(n_steps):
         phase, forces = ensemble.step(phase, forces, fast, both, timestep, n_inner, k * n_inner)
         yield phase
+
+
+def volumes(
+    thermostat: Thermostat, shape: str, stiffness: float, n_replicas: int, pressure: float = PRESSURE
+) -> np.ndarray:
+    """Of a gas with U = stiffness (V/V₀ − 1)²/2, 80 fs apart, from short runs: nothing holds the shape of an ideal
+    gas's cell, which diffuses without end."""
+    nothing = torch.zeros(N, 3, dtype=torch.float64)
+
+    def forces(phase: Phase) -> Forces:
+        assert phase.cell is not None
+        ratio = float(torch.linalg.det(phase.cell)) / VOLUME
+        # virial = −dU/dstrain = −V U'(V) 1
+        virial = -stiffness * (ratio - 1) * ratio * torch.eye(3, dtype=torch.float64)
+        return Forces(nothing, nothing, virial)
+
+    found = []
+    for replica in range(n_replicas):
+        ensemble = Ensemble(thermostat, Barostat(pressure / units.GIGAPASCAL, 0.05, shape, seed=replica))
+        cell = VOLUME ** (1 / 3) * torch.eye(3, dtype=torch.float64)
+        phase = ensemble.start(resting_centre(N, replica), cell)
+        for k in range(120):
+            phase, _ = ensemble.step(
+                phase, forces(phase), lambda _: nothing, forces, units.from_femtoseconds(10.0), 1, k
+            )
+            if k > 24 and k % 8 == 7:
+                assert phase.cell is not None
+                found.append(float(torch.linalg.det(phase.cell)))
+    return np.array(found)

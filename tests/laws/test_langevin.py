@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -11,6 +13,7 @@ from mlcalc.engines.native import NativeEngine, maxwell_boltzmann
 from mlcalc.errors import UsageError
 from mlcalc.integrators.ensemble import Ensemble
 from mlcalc.integrators.langevin import Langevin
+from mlcalc.integrators.phase import Phase
 from mlcalc.potentials.harmonic import Harmonic
 from mlcalc.potentials.two_potentials import TwoPotentials
 from mlcalc.structure import Structure
@@ -113,6 +116,36 @@ def test_a_cold_bath_takes_all_heat() -> None:
     assert record.heat[-1] == pytest.approx(-(record.potential_energy[0] + record.kinetic_energy[0]), rel=1e-2)
 
 
+def test_hydrogen_may_have_a_friction_of_its_own() -> None:
+    """p ← c p + noise of variance (1 − c²) m kT, c = exp(−γ t) of each atom; the ledger holds what each gained."""
+    bath = Langevin(300.0, 2.0, hydrogen_friction_per_ps=50.0)
+    numbers = torch.tensor([8, 1, 1]).repeat(2000)
+    masses = torch.where(numbers == 1, 3.0, 16.0).double()[:, None]  # by number, not by mass: hydrogen may be heavy
+    start = Phase(torch.zeros(6000, 3).double(), (1e3 * masses).expand(6000, 3), masses, numbers=numbers)
+    assert bath.memory_ps == 0.5
+    end = bath.act(start, 0.01 * units.PICOSECOND, 0)
+    for number, friction in ((8, 2.0), (1, 50.0)):
+        scaled = (end.momenta / masses.sqrt())[numbers == number]
+        keep, mass = np.exp(-friction * 0.01), float(masses[numbers == number][0])
+        n = scaled.numel()
+        assert float(scaled.mean()) == pytest.approx(keep * 1e3 * mass**0.5, abs=4 * np.sqrt((1 - keep**2) * KT / n))
+        assert float(scaled.var()) == pytest.approx((1 - keep**2) * KT, rel=4 * np.sqrt(2 / n))
+    assert end.heat == pytest.approx(float(((end.momenta**2 - start.momenta**2) / (2 * masses)).sum()), rel=1e-12)
+
+
+def test_equal_frictions_are_one_friction() -> None:
+    structure = wells(6)
+    structure = replace(structure, numbers=torch.tensor([1, 10, 1, 10, 1, 10]))
+    momenta = maxwell_boltzmann(structure, 300.0, seed=2)
+    ends = []
+    for bath in (Langevin(300.0, 20.0, 4), Langevin(300.0, 20.0, 4, hydrogen_friction_per_ps=20.0)):
+        run = NativeEngine(TwoPotentials(well(6, 1.5), well(6, 2.0)), structure, timestep_fs=8.0, n_inner=4,
+                           momenta=momenta, ensemble=Ensemble(bath))  # fmt: skip
+        ends.append(run.run(20))
+    np.testing.assert_allclose(ends[0].positions, ends[1].positions, atol=1e-13)
+    np.testing.assert_allclose(ends[0].heat, ends[1].heat, atol=1e-13)
+
+
 def test_noise_is_a_function_of_seed_and_step() -> None:
     like = torch.zeros(4, 3, dtype=torch.float64)
     bath = Langevin(300.0, seed=7)
@@ -126,8 +159,15 @@ def test_noise_is_a_function_of_seed_and_step() -> None:
 
 
 def test_unusable_baths_are_refused() -> None:
-    for wrong, word in (({"friction_per_ps": 0.0}, "friction_per_ps: got 0.0"), ({"seed": -1}, "seed: got -1")):
+    for wrong, word in (
+        ({"friction_per_ps": 0.0}, "friction_per_ps: got 0.0"),
+        ({"seed": -1}, "seed: got -1"),
+        ({"hydrogen_friction_per_ps": -2.0}, "hydrogen_friction_per_ps: got -2.0"),
+    ):
         with pytest.raises(UsageError, match=word):
             Langevin(300.0, **wrong)
     with pytest.raises(UsageError, match="temperature_K: got -1"):
         Langevin(-1)
+    phase = Phase(torch.zeros(1, 3), torch.zeros(1, 3), torch.ones(1, 1))
+    with pytest.raises(UsageError, match="no atomic numbers"):
+        Ensemble(Langevin(300.0, hydrogen_friction_per_ps=5.0)).start(phase, torch.eye(3))

@@ -7,13 +7,11 @@ from dataclasses import replace
 import ase
 import numpy as np
 import pytest
-import torch
 from ase.build import bulk
-from coupled import KT, resting_centre
+from coupled import KT, PRESSURE, VOLUME, N, volumes
 from scipy import stats
 from scipy.integrate import quad
 
-from mlcalc import units
 from mlcalc.engines.native import NativeEngine, maxwell_boltzmann
 from mlcalc.errors import RunError, UsageError
 from mlcalc.integrators.barostat import Barostat
@@ -22,44 +20,11 @@ from mlcalc.integrators.ensemble import Ensemble
 from mlcalc.integrators.gle import GLE
 from mlcalc.integrators.langevin import Langevin
 from mlcalc.integrators.nose_hoover import NoseHoover
-from mlcalc.integrators.phase import Phase
-from mlcalc.integrators.respa import Forces
 from mlcalc.integrators.thermostat import Thermostat
 from mlcalc.potentials.harmonic import Harmonic
 from mlcalc.potentials.lennard_jones import LennardJones
 from mlcalc.potentials.two_potentials import TwoPotentials
 from mlcalc.structure import Structure
-
-N = 8
-VOLUME = 240.0  # Å³
-PRESSURE = (N + 1) * KT / VOLUME  # eV/Å³: the mean volume of an ideal gas is then VOLUME
-
-
-def volumes(thermostat: Thermostat, shape: str, stiffness: float, n_replicas: int) -> np.ndarray:
-    """Of a gas with U = stiffness (V/V₀ − 1)²/2, 80 fs apart, from short runs: nothing holds the shape of an ideal
-    gas's cell, which diffuses without end."""
-    nothing = torch.zeros(N, 3, dtype=torch.float64)
-
-    def forces(phase: Phase) -> Forces:
-        assert phase.cell is not None
-        ratio = float(torch.linalg.det(phase.cell)) / VOLUME
-        # virial = −dU/dstrain = −V U'(V) 1
-        virial = -stiffness * (ratio - 1) * ratio * torch.eye(3, dtype=torch.float64)
-        return Forces(nothing, nothing, virial)
-
-    found = []
-    for replica in range(n_replicas):
-        ensemble = Ensemble(thermostat, Barostat(PRESSURE / units.GIGAPASCAL, 0.05, shape, seed=replica))
-        cell = VOLUME ** (1 / 3) * torch.eye(3, dtype=torch.float64)
-        phase = ensemble.start(resting_centre(N, replica), cell)
-        for k in range(120):
-            phase, _ = ensemble.step(
-                phase, forces(phase), lambda _: nothing, forces, units.from_femtoseconds(10.0), 1, k
-            )
-            if k > 24 and k % 8 == 7:
-                assert phase.cell is not None
-                found.append(float(torch.linalg.det(phase.cell)))
-    return np.array(found)
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from coupled import KT, MASS, NOTHING, TEMPERATURE, resting_centre, run, tangled
+from coupled import CELL, KT, MASS, NOTHING, TEMPERATURE, resting_centre, run, tangled
 from scipy import stats
 from scipy.linalg import solve_discrete_lyapunov
 
@@ -26,7 +26,6 @@ from mlcalc.integrators.thermostat import Thermostat
 
 #: Antisymmetric couplings: with C = kT 1, A C + C Aᵀ is diagonal and positive
 DRIFT = ((10.0, 30.0, 0.0), (-30.0, 60.0, 20.0), (0.0, -20.0, 15.0))
-CELL = torch.eye(3, dtype=torch.float64)
 
 
 def bath(kind: str, temperature: float = TEMPERATURE) -> Thermostat:

@@ -20,12 +20,23 @@ import mlcalc
 from mlcalc import cli
 from mlcalc.engines.ase import MLCalculator
 from mlcalc.engines.native import NativeEngine, maxwell_boltzmann
-from mlcalc.errors import CheckpointError, UsageError
+from mlcalc.errors import CheckpointError, RunError, UsageError
 from mlcalc.evaluation import JOINT, Wanted, required
 from mlcalc.neighbours import neighbour_list
-from mlcalc.potentials import compiling
+from mlcalc.potentials import compiling, package_cache
 from mlcalc.potentials.checkpoint import load_checkpoint, save_checkpoint
-from mlcalc.potentials.compiled import CHECKPOINT, DESCRIPTION, CompiledPotential, Description, tensors_in
+from mlcalc.potentials.compile_apart import export_apart
+from mlcalc.potentials.compiled import (
+    CHECKPOINT,
+    DESCRIPTION,
+    KINDS,
+    CompiledPotential,
+    Description,
+    network_outputs,
+    tensors_in,
+)
+from mlcalc.potentials.graphed import GraphedPotential
+from mlcalc.potentials.package_cache import load_cached
 from mlcalc.potentials.painn import PaiNN
 from mlcalc.structure import Structure
 
@@ -42,26 +53,35 @@ needs_compiler = pytest.mark.skipif(not _has_compiler(), reason="missing: a C++ 
 
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Untrained and gentle enough to run; without triples, since compiling them takes half a minute more."""
+    """Untrained and gentle enough to run; what else there may be in a network is traced in another test."""
     torch.manual_seed(0)
     sizes = dict(channels=8, n_layers=1, n_radial=6, hidden=16, pair_channels=8)
-    network = PaiNN(["H", "O"], 3.0, three_body_cutoff=0.0, density_cutoff=2.8, **sizes)
+    network = PaiNN(["H", "O"], 3.0, three_body_cutoff=0.0, short_cutoff=0.0, **sizes)
     network.scale.fill_(0.01)
     network.energy_offsets.copy_(torch.tensor([-1.5, 2.5]))
     network.pair_baseline.coefficients.normal_(std=0.01)
-    assert network.density_network is not None
-    for weight in (*network.density_network.last.parameters(), network.direct_head_short.give.weight):
-        torch.nn.init.normal_(weight, std=0.3)
     path = tmp_path_factory.mktemp("compiled") / "small.safetensors"
     save_checkpoint(path, network, {"data": "none: random weights"})
     return path
 
 
 @pytest.fixture(scope="module")
-def package(checkpoint: Path) -> Path:
-    """Joint evaluations in float64: derivatives and both heads; others are left to the network."""
-    path = checkpoint.with_suffix(".pt2")
-    assert compiling.export(checkpoint, path, ["joint"], dtype=torch.float64) == ("joint",)
+def cache(checkpoint: Path) -> Path:
+    """The folder of the cache, with joint evaluations in float64: derivatives and both heads."""
+    folder = checkpoint.parent / "cache"
+    seen = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MLCALC_CACHE", str(folder))
+        load_cached(checkpoint, ["joint"], dtype=torch.float64, progress=lambda *args: seen.append(args))
+    assert seen == [("joint", 0, 1), ("", 1, 1)]
+    return folder
+
+
+@pytest.fixture(scope="module")
+def package(cache: Path) -> Path:
+    """Others than joint evaluations are left to the network."""
+    (path,) = cache.glob("small-*/*")
+    assert path.name == "joint.pt2"
     return path
 
 
@@ -99,23 +119,137 @@ def test_all_sizes_agree_with_the_network(pair, make_water, n_molecules, periodi
     assert_same(compiled.evaluate(structure, neighbours, wanted), expected)
 
 
+def refuse(*_: object, **__: object) -> None:
+    raise AssertionError("evaluated by the network or compiled")
+
+
 @needs_compiler
-def test_batches_and_compiled_code_in_fact(pair, monkeypatch):
-    """Three systems at once; and the network is not asked, since it would say the same."""
+def test_one_program_for_all_batches(pair, make_water, monkeypatch):
+    """Systems of different size at once, their edges changing in number; the network, which would say the same, is not
+    asked, and nothing is compiled."""
     compiled, network = pair
-    structure = Structure.from_ase(few_waters()).replicated(3)
-    neighbours = neighbour_list(structure, network.cutoff)
-    expected = network.evaluate(structure, neighbours, JOINT)
-
-    def refuse(*_: object) -> None:
-        raise AssertionError("evaluated by the network")
-
+    batches = [Structure.from_ase([make_water(8, seed), make_water(4), make_water(1)]) for seed in range(6)]
+    batches += [Structure.from_ase(few_waters()).replicated(3)]
+    expected = []
+    for structure in batches:
+        neighbours = neighbour_list(structure, network.cutoff)
+        expected.append((structure, neighbours, network.evaluate(structure, neighbours, JOINT)))
+    assert len({neighbours.n_edges for _, neighbours, _ in expected}) > 3
     monkeypatch.setattr(compiled.network, "arithmetic", refuse)
-    found, again = (compiled.evaluate(structure, neighbours, JOINT) for _ in range(2))
-    assert_same(found, expected)
-    assert torch.equal(found.conservative_force, again.conservative_force)  # to the bits, for exact restarts
+    monkeypatch.setattr(torch._inductor, "aot_compile", refuse)
+    for structure, neighbours, of_network in expected:
+        found, again = (compiled.evaluate(structure, neighbours, JOINT) for _ in range(2))
+        assert_same(found, of_network)
+        assert torch.equal(found.conservative_force, again.conservative_force)  # to the bits, for exact restarts
     with pytest.raises(AssertionError, match="by the network"):
         compiled.evaluate(structure, neighbours, Wanted.DIRECT)
+
+
+@pytest.mark.parametrize(
+    ("kind", "dtype", "tolerance"), [("joint", torch.float64, 1e-10), ("direct", torch.float32, 1e-5)]
+)
+def test_what_is_compiled_holds_for_all_sizes(make_water, kind, dtype, tolerance):
+    """Of a network with all parts: no size is a constant in what the compiler gets. Conservative is part of joint."""
+    torch.manual_seed(0)
+    sizes = dict(channels=4, n_layers=1, n_radial=4, hidden=8, pair_channels=4)
+    network = PaiNN(["H", "O"], 3.0, three_body_cutoff=2.0, density_cutoff=2.8, **sizes).to(dtype)
+    network.three_body_baseline.coefficients.normal_(std=0.01)
+    for weight in (*network.density_network.last.parameters(), network.direct_head_short.give.weight):
+        torch.nn.init.normal_(weight, std=0.3)
+    program = compiling.trace(network, kind, *compiling.example(network))
+    for systems in ([make_water(4)], [make_water(8), make_water(1), make_water(4)], [few_waters()] * 2):
+        structure = Structure.from_ase(systems)
+        graph = network.graph(structure, neighbour_list(structure, network.cutoff), attached=False)
+        places = network.places(graph)
+        expected = vars(network_outputs(network, graph, places, KINDS[kind])).values()
+        present = [value for value in expected if value is not None]
+        for mine, theirs in zip(program(*tensors_in((graph, places))), present, strict=True):
+            torch.testing.assert_close(mine, theirs, rtol=0, atol=tolerance * float(theirs.abs().max()))
+
+
+@needs_compiler
+def test_padded_lists_run_compiled(pair, make_water, monkeypatch):
+    """With constant shapes even lists without an entry do."""
+    compiled, network = pair
+    structure = Structure.from_ase([make_water(8), make_water(4)])
+    sparse = structure.at(3 * structure.positions, 3 * structure.cell)
+    graphed = GraphedPotential(compiled)
+    monkeypatch.setattr(compiled.network, "arithmetic", refuse)
+    for one in (structure, sparse):
+        neighbours = neighbour_list(one, network.cutoff, skin=0.5)
+        assert_same(graphed.evaluate(one, neighbours, JOINT), network.evaluate(one, neighbours, JOINT))
+
+
+@needs_compiler
+def test_the_cache_keeps_what_was_compiled(checkpoint, cache, package, tmp_path, monkeypatch):
+    monkeypatch.setenv("MLCALC_CACHE", str(cache))
+    made = []
+
+    def pretend(source: Path, path: Path, kinds: list[str], **options: object) -> None:
+        """Takes the place of minutes of compiling; this one is killed when it has written half."""
+        made.append((kinds, options["dtype"]))
+        path.write_bytes(package.read_bytes()[:1000])
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(package_cache, "export", pretend)
+    again = load_cached(checkpoint, ["joint"], dtype=torch.float64, progress=refuse)
+    assert list(again.programs) == ["joint"] and made == []
+    for dtype, kind in ((torch.float32, "joint"), (torch.float64, "direct")):
+        with pytest.raises(KeyboardInterrupt):
+            load_cached(checkpoint, [kind], dtype=dtype)
+        assert made.pop() == ([kind], dtype)
+    assert [path.name for path in cache.rglob("*.pt2")] == ["joint.pt2"]  # nothing half made
+
+    def copy(source: Path, path: Path, kinds: list[str], **options: object) -> None:
+        path.write_bytes(whole)
+
+    whole = package.read_bytes()
+    package.write_bytes(whole[:1000])
+    monkeypatch.setattr(package_cache, "export", copy)
+    assert list(load_cached(checkpoint, ["joint"], dtype=torch.float64).programs) == ["joint"]
+    assert package.read_bytes() == whole
+
+
+def test_compiling_in_processes_tells_what_failed(tmp_path):
+    nothing, how = tmp_path / "none.safetensors", (torch.float32, torch.device("cpu"))
+    with pytest.raises(RunError, match="^potential: no file .*none.safetensors"):
+        export_apart(nothing, {"direct": tmp_path / "direct.pt2"}, *how, lambda *_: None)
+
+
+@needs_compiler
+def test_programs_of_several_packages_become_one(checkpoint, package, tmp_path, monkeypatch):
+    """As compiled in processes; here all are the same program, under other names."""
+
+    def export_apart(_: Path, paths: dict[str, Path], *options: object) -> None:
+        for kind, path in paths.items():
+            with zipfile.ZipFile(package) as whole, zipfile.ZipFile(path, "w") as part:
+                for name in whole.namelist():
+                    part.writestr(name.replace("/joint/", f"/{kind}/"), whole.read(name))
+
+    monkeypatch.setattr(compiling, "export_apart", export_apart)
+    monkeypatch.setattr(compiling, "at_once", lambda: True)
+    path = tmp_path / "both.pt2"
+    assert compiling.export(checkpoint, path, ["conservative", "joint"], dtype=torch.float64) == (
+        "conservative",
+        "joint",
+    )
+    both = mlcalc.load(path)
+    assert isinstance(both, CompiledPotential)
+    graph, places = compiling.example(both.network)
+    assert list(both.programs) == ["conservative", "joint"]
+    found, expected = both.outputs("joint", graph, places), network_outputs(both.network, graph, places, JOINT)
+    torch.testing.assert_close(found.slope, expected.slope, rtol=0, atol=1e-10)
+
+
+def test_mistakes_with_the_cache(checkpoint, tmp_path, monkeypatch):
+    with pytest.raises(UsageError, match="got 'harmonic'; only our own networks can be compiled: choose one of water,"):
+        load_cached("harmonic")
+    with pytest.raises(UsageError, match="wanted: got 'all'; choose from direct, conservative, joint"):
+        load_cached(checkpoint, ["all"])
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("MLCALC_CACHE", str(tmp_path / "file"))
+    with pytest.raises(UsageError, match="cache: cannot write to .*MLCALC_CACHE"):
+        load_cached(checkpoint, ["direct"])
 
 
 def test_one_system_is_no_reason_to_leave_compiled_code(checkpoint, make_water):
@@ -260,7 +394,9 @@ def rewritten(checkpoint: Path, path: Path, **changes: object) -> Path:
         ({"instructions": ["avx4096"]}, {}, "processor one with avx4096, here is one without; export it again"),
         ({"format": "mlcalc-compiled-0"}, {}, "format 'mlcalc-compiled-0', .*mlcalc export"),
         ({}, {"dtype": torch.float64}, "compiled for torch.float32"),
-        ({}, {"device": "meta"}, "device: got meta"),
+        ({}, {"device": "meta"}, "device: got meta; .* was compiled for cpu: run it there, or export it again"),
+        ({"device": "cuda"}, {}, "device: got cpu; .* was compiled for cuda: run it there"),
+        ({"capability": "9.0"}, {}, "compiled for a GPU of capability 9.0, here is .*export it again"),
         ({}, {"sigma": 1.0}, "takes no parameters"),
         ({}, {}, "code .* cannot be loaded .*export it again"),
     ],

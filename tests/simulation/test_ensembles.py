@@ -14,6 +14,7 @@ from mlcalc.integrators.ensemble import Ensemble
 from mlcalc.integrators.gle import GLE
 from mlcalc.integrators.langevin import Langevin
 from mlcalc.integrators.nose_hoover import NoseHoover
+from mlcalc.integrators.sin_r import SINR
 from mlcalc.simulation.ensembles import EnsembleOptions
 from mlcalc.simulation.gle_matrices import read_gle_matrices
 
@@ -50,6 +51,15 @@ def options(folder: Path, **given: object) -> EnsembleOptions:
             Ensemble(GLE(350.0, ((25.0, -1.0), (1.0, 0.5)), ((300.0, 1.0), (1.0, 300.0)), 7)),
         ),
         (
+            {"ensemble": "langevin", "hydrogen_friction_per_ps": 20.0},
+            Ensemble(Langevin(350.0, 1.0, 7, hydrogen_friction_per_ps=20.0)),
+        ),
+        ({"ensemble": "nvt", "thermostat": "sin-r"}, Ensemble(SINR(350.0, 0.01, 100.0, 1.0, 7))),
+        (
+            {"ensemble": "nvt", "thermostat": "sin-r", "thermostat_time_ps": 0.02, "regulation": 4.0},
+            Ensemble(SINR(350.0, 0.02, 100.0, 4.0, 7)),
+        ),
+        (
             {"ensemble": "npt", "barostat": "full", "pressure_GPa": 0.0, "barostat_time_ps": 2.0},
             Ensemble(Langevin(350.0, 1.0, 7), Barostat(0.0, 2.0, "full", 7)),
         ),
@@ -69,8 +79,17 @@ def test_options_make_an_ensemble(tmp_path: Path, given: dict, made: Ensemble | 
         ({"thermostat": "bussi"}, "thermostat: got bussi with --ensemble nve"),
         ({"ensemble": "langevin", "thermostat": "bussi"}, "thermostat: got bussi with --ensemble langevin"),
         ({"friction_per_ps": 1.0}, "friction-per-ps: got 1.0 with ensemble nve"),
-        ({"ensemble": "nvt", "thermostat": "bussi", "friction_per_ps": 1.0}, "it goes with the thermostat langevin"),
-        ({"ensemble": "npt", "thermostat_time_ps": 1.0}, "it goes with the thermostat bussi or nose-hoover"),
+        (
+            {"ensemble": "nvt", "thermostat": "bussi", "friction_per_ps": 1.0},
+            "goes with the thermostat langevin or sin-r",
+        ),
+        (
+            {"ensemble": "nvt", "thermostat": "bussi", "hydrogen_friction_per_ps": 1.0},
+            "hydrogen-friction-per-ps: got 1.0",
+        ),
+        ({"ensemble": "nvt", "regulation": 2.0}, "regulation: got 2.0 .* it goes with the thermostat sin-r"),
+        ({"ensemble": "npt", "thermostat": "sin-r"}, "barostat: got one with SINR"),
+        ({"ensemble": "npt", "thermostat_time_ps": 1.0}, "it goes with the thermostat bussi or nose-hoover or sin-r"),
         ({"ensemble": "nvt", "gle_file": "gle.txt"}, "gle-file: got"),
         ({"ensemble": "nvt", "thermostat": "gle"}, "gle-file: the thermostat gle needs one"),
         ({"ensemble": "nvt", "pressure_GPa": 1.0}, "pressure-GPa: got 1.0 .* it goes with --ensemble npt"),

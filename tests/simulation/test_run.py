@@ -24,6 +24,7 @@ from mlcalc.integrators.bussi import Bussi
 from mlcalc.integrators.ensemble import Ensemble
 from mlcalc.integrators.gle import GLE
 from mlcalc.integrators.nose_hoover import NoseHoover
+from mlcalc.integrators.sin_r import SINR
 from mlcalc.potentials.harmonic import Harmonic
 from mlcalc.potentials.lennard_jones import LennardJones
 from mlcalc.potentials.two_potentials import TwoPotentials
@@ -53,6 +54,7 @@ ENSEMBLES = {
     "bussi": Ensemble(Bussi(60.0, 0.1, seed=3)),
     "nose-hoover": Ensemble(NoseHoover(60.0, 0.1)),
     "gle": Ensemble(GLE(60.0, ((5.0, 2.0), (-2.0, 4.0)), seed=3)),
+    "sin-r": Ensemble(SINR(60.0, seed=3)),
     "npt": Ensemble(NoseHoover(60.0, 0.1), Barostat(0.01, 0.5)),
     "npt, full": Ensemble(GLE(60.0, ((5.0, 2.0), (-2.0, 4.0))), Barostat(0.01, 0.5, "full")),
 }
@@ -111,6 +113,10 @@ def test_a_run_can_be_made_longer_and_nothing_else(tmp_path: Path) -> None:
     assert read_trajectory(path).n_frames == 16
     with pytest.raises(UsageError, match=r"temperature_K 60\.0, now it is 70\.0"):
         simulate(two_potentials(), argon(), replace(SETTINGS, temperature_K=70.0), path, restart=True)
+    heavier = argon()
+    heavier.set_masses(2 * heavier.get_masses())
+    with pytest.raises(UsageError, match="other masses"):
+        simulate(two_potentials(), heavier, SETTINGS, path, restart=True)
     with pytest.raises(UsageError, match="other atoms"):
         simulate(two_potentials(), argon()[:-1], SETTINGS, path, restart=True)
     other = TwoPotentials(LennardJones(epsilon=0.0101, cutoff=5.0), LennardJones(cutoff=5.0))
@@ -295,5 +301,5 @@ def test_foreign_logs_are_refused(tmp_path: Path) -> None:
     assert read_log(tmp_path / "own.log") == [Line(0.0, 8, 300.0, -1.0, 0.5, -0.5)]
     with (tmp_path / "own.log").open("a") as file:
         file.write("0.1,8,three\n")
-    with pytest.raises(UsageError, match="not 6 numbers"):
+    with pytest.raises(UsageError, match="not 7 numbers"):
         read_log(tmp_path / "own.log")

@@ -18,8 +18,9 @@ from mlcalc.cli import main
 from mlcalc.errors import UsageError
 from mlcalc.potentials.harmonic import Harmonic
 from mlcalc.potentials.lennard_jones import LennardJones
-from mlcalc.tuning import Trial, TuneSettings, Tuning, tune
-from mlcalc.tuning.result import SAFE, UNDECIDED, UNSTABLE
+from mlcalc.tuning.result import SAFE, UNDECIDED, UNSTABLE, Trial, Tuning
+from mlcalc.tuning.run import tune
+from mlcalc.tuning.settings import TuneSettings
 from mlcalc.tuning.text import WIDTH, render_text
 
 _SPRING, _MASS, _ASYMMETRY = 100.0, 1.008, 0.3  # a period of 6.4 fs: velocity Verlet is unstable above 2.04 fs
