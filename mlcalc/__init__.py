@@ -38,6 +38,7 @@ _HOMES = {
     "SimulationSettings": "mlcalc.simulation.run",
     "SINR": "mlcalc.integrators.sin_r",
     "Structure": "mlcalc.structure",
+    "TuneSettings": "mlcalc.tuning.settings",
     "TwoPotentials": "mlcalc.potentials.two_potentials",
     "Wanted": "mlcalc.evaluation",
     "diagnose": "mlcalc.diagnosis.run",
@@ -50,6 +51,7 @@ _HOMES = {
     "read_trajectory": "mlcalc.trajectory",
     "repartition_hydrogen_mass": "mlcalc.masses",
     "simulate": "mlcalc.simulation.run",
+    "tune": "mlcalc.tuning.run",
     "water_box": "mlcalc.potentials.pretrained",
 }
 
@@ -93,6 +95,8 @@ if TYPE_CHECKING:
     from mlcalc.simulation.run import simulate as simulate
     from mlcalc.structure import Structure as Structure
     from mlcalc.trajectory import read_trajectory as read_trajectory
+    from mlcalc.tuning.run import tune as tune
+    from mlcalc.tuning.settings import TuneSettings as TuneSettings
 
 
 def __getattr__(name: str) -> Any:

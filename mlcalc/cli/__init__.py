@@ -23,13 +23,14 @@ from mlcalc.cli.ipi import add_ipi
 from mlcalc.cli.lammps import add_lammps
 from mlcalc.cli.run import add_convert, add_plot, add_run
 from mlcalc.cli.train import add_distill, add_train
+from mlcalc.cli.tune import add_tune
 from mlcalc.errors import MlcalcError
 from mlcalc.memory import keep_freed_memory
 
 #: Adds each command, in the order of the help
 _COMMANDS = (
-    add_audit, add_asymmetry, add_run, add_plot, add_convert, add_diagnose, add_train, add_distill, add_export,
-    add_ipi, add_lammps, add_card,
+    add_audit, add_asymmetry, add_tune, add_run, add_plot, add_convert, add_diagnose, add_train, add_distill,
+    add_export, add_ipi, add_lammps, add_card,
 )  # fmt: skip
 
 
