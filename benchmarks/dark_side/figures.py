@@ -24,8 +24,8 @@ STYLES = {
 }
 
 
-def _figure(n_rows: int, n_columns: int, height: float, **options: Any) -> tuple[Figure, np.ndarray]:
-    figure = Figure(figsize=(4.4 * n_columns, height), dpi=100, layout="constrained")
+def _figure(n_rows: int, n_columns: int, height: float, dpi: int = 100, **options: Any) -> tuple[Figure, np.ndarray]:
+    figure = Figure(figsize=(4.4 * n_columns, height), dpi=dpi, layout="constrained")
     FigureCanvasAgg(figure)
     grid = figure.subplots(n_rows, n_columns, squeeze=False, **options)
     for axes in grid.ravel():
@@ -189,9 +189,8 @@ def distributions(runs: Mapping[str, Kept], path: Path) -> None:
         ("velocity spectrum", "H", "density of states of hydrogen", "wavenumber, cm⁻¹", (0, 4100)),
         ("velocity spectrum", "O", "density of states of oxygen", "wavenumber, cm⁻¹", (0, 1200)),
     )
-    figure, grid = _figure(2, 4, 5.0, height_ratios=(3, 1.6))
+    figure, grid = _figure(2, 4, 5.0, dpi=88, height_ratios=(3, 1.6))
     figure.set_figwidth(14)
-    figure.set_dpi(88)
     for k, (diagnostic, label, title, x_name, limits) in enumerate(panels):
         top, bottom = grid[:, k]
         reference = runs["bussi-conservative"].curves[diagnostic, label]

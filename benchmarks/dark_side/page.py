@@ -16,6 +16,19 @@ from mlcalc.units import BOLTZMANN
 
 TEMPLATE = Path(__file__).parent / "conservation.md"
 _KINDS = ("conservative", "mts8", "direct")
+#: Run in a bath → what tables and figures call it
+_BATHS = {
+    "bussi-conservative": "rescaling, conservative",
+    "bussi-mts8": "rescaling, MTS, M = 8",
+    "bussi-direct": "rescaling, direct",
+    "langevin10-direct": "Langevin 10 fs, direct",
+    "langevin100-direct": "Langevin 100 fs, direct",
+    "gle-strength1": "GLE, direct",
+    "bussi-strength10": "rescaling, direct × 10",
+    "gle-strength10": "GLE, direct × 10",
+    "bussi-forces": "rescaling, forces alone",
+    "gle-forces": "GLE, forces alone",
+}
 
 
 def make(results: Path, docs: Path) -> None:
@@ -134,21 +147,9 @@ def _heating(runs: Mapping[str, Kept]) -> dict[str, str]:
 
 def temperatures(runs: Mapping[str, Kept]) -> list[tuple[str, Number, Number]]:
     """(name, K of hydrogen, K of oxygen) of the runs in a bath, with what is published."""
-    names = {
-        "bussi-conservative": "rescaling, conservative",
-        "bussi-mts8": "rescaling, MTS, M = 8",
-        "bussi-direct": "rescaling, direct",
-        "langevin10-direct": "Langevin 10 fs, direct",
-        "langevin100-direct": "Langevin 100 fs, direct",
-        "gle-strength1": "GLE, direct",
-        "bussi-strength10": "rescaling, direct × 10",
-        "gle-strength10": "GLE, direct × 10",
-        "bussi-forces": "rescaling, forces alone",
-        "gle-forces": "GLE, forces alone",
-    }
     rows = [
         (label, analysis.temperature(runs[name], "H"), analysis.temperature(runs[name], "O"))
-        for name, label in names.items()
+        for name, label in _BATHS.items()
     ]
     for name, (hydrogen, oxygen) in published.TEMPERATURES.items():
         rows.append((f"rescaling, {name} (published)", Number(hydrogen, 0.0), Number(oxygen, 0.0)))
@@ -156,7 +157,8 @@ def temperatures(runs: Mapping[str, Kept]) -> list[tuple[str, Number, Number]]:
 
 
 def _baths(runs: Mapping[str, Kept]) -> dict[str, str]:
-    rows = [(name, hydrogen, oxygen) for name, hydrogen, oxygen in temperatures(runs)]
+    lengths = [f"{runs[name].length_ps:.2g}" for name in _BATHS] + ["–"] * len(published.TEMPERATURES)
+    rows = [(name, length, *kelvin) for length, (name, *kelvin) in zip(lengths, temperatures(runs), strict=True)]
     differences = {f"apart_{kind}": str(analysis.temperature_difference(runs[f"bussi-{kind}"])) for kind in _KINDS}
     label = "diffusion of O"
     free = analysis.finding(runs["bussi-conservative"], label)
@@ -175,22 +177,28 @@ def _baths(runs: Mapping[str, Kept]) -> dict[str, str]:
     note = runs["bussi-conservative"].findings[label].note
     each = {
         f"{short}_{element}": str(analysis.temperature(runs[name], element))
-        for short, name in (("direct", "bussi-direct"), ("forces", "bussi-forces"), ("gle10", "gle-strength10"))
+        for short, name in (
+            ("direct", "bussi-direct"),
+            ("forces", "bussi-forces"),
+            ("gle10", "gle-strength10"),
+            ("ten", "bussi-strength10"),
+        )
         for element in "HO"
     }
     expected = {f"expected_{t}": f"{analysis.expected_slowdown(free.value, t):.1f}" for t in (10, 100)}
     ends = {f"end_{kind}": f"{runs[f'{kind}-strength30'].length_ps:.2g}" for kind in ("nve", "bussi", "gle")}
     return {
-        "temperature_table": table(("bath and forces", "H, K", "O, K"), rows),
+        "temperature_table": table(("bath and forces", "ps", "H, K", "O, K"), rows),
         "diffusion_table": table(("run", "D, Å²/ps", "slower than conservative by"), diffusion),
         "diffusion_note": note,
         **differences,
         **slow,
         "apart_forces": str(analysis.temperature_difference(runs["bussi-forces"])),
         "bussi_length": f"{min(runs[f'bussi-{kind}'].length_ps for kind in _KINDS):.2g}",
-        "expected_hot_1": f"{analysis.expected_excess(runs['bussi-direct']):.1f}",
+        "apart_ten": str(analysis.temperature_difference(runs["bussi-strength10"])),
+        "expected_hot_water": f"{analysis.expected_excess(runs['bussi-direct']):.1f}",
         "expected_hot_forces": f"{2 * analysis.heating(runs['nve-forces']).value * BUSSI.time_ps:.0f}",
-        "expected_hot_10": f"{analysis.expected_excess(runs['bussi-strength10']):.0f}",
+        "expected_hot_ten": f"{analysis.expected_excess(runs['bussi-strength10']):.0f}",
         **each,
         **expected,
         **ends,
