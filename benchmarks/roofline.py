@@ -73,11 +73,12 @@ class Counter(TorchDispatchMode):
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         result = func(*args, **kwargs)
-        if func.is_view:
-            return result
-        written = _tensors(result)
+        read, written = _tensors((args, kwargs)), _tensors(result)
+        memory = {one.untyped_storage()._cdata for one in read}
+        if not func._schema.is_mutable and all(one.untyped_storage()._cdata in memory for one in written):
+            return result  # a view moves nothing
         self.calls += 1
-        self.bytes += sum(one.numel() * one.element_size() for one in _tensors((args, kwargs)) + written)
+        self.bytes += sum(one.numel() * one.element_size() for one in read + written)
         formula = flop_registry.get(func.overloadpacket)
         if formula is None:
             self.others += sum(one.numel() for one in written if one.is_floating_point())

@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import copy
 import json
+import resource
 import subprocess
 import sys
 import tempfile
@@ -184,6 +185,13 @@ def makers(
     return made
 
 
+def memory_in_use_mib(device: torch.device) -> float:
+    """On a GPU, or of this process."""
+    if device.type == "cuda":
+        return torch.cuda.memory_allocated(device) / 2**20
+    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize() / 2**20
+
+
 def _peak(device: torch.device, work: Callable[[], object]) -> float:
     """MiB: of this process so far, on a GPU since now; so what takes most goes last."""
     if device.type == "cuda":
@@ -202,7 +210,7 @@ class Measurement:
         package = mlcalc.load(options.package, device=options.device) if options.package else None
         system = System.of(size, eager.device)
         listed = neighbour_list(system.structure, eager.cutoff, skin=0.5)
-        before = torch.cuda.memory_allocated() / 2**20 if self.on_gpu else peak_memory_mib()
+        before = memory_in_use_mib(eager.device)
         self.tasks: dict[str, Run] = {}
         self.found: dict[str, Any] = {**asdict(size), "edges": listed.n_edges, "times": {}, "outside": {}, "failed": {}}
         self.found |= {"memory_mib": {}, "work": {}}

@@ -126,7 +126,7 @@ def table(options: argparse.Namespace, sizes: Sequence[_Size], left_out: Sequenc
         for name, why in one["failed"].items()
     ]
     if failed or left_out:
-        made += ["", "Not measured:", "", *failed, *(f"- {one}" for one in left_out)]
+        made += ["", "Not measured, or not to the end:", "", *failed, *(f"- {one}" for one in left_out)]
     if sizes:
         made += [
             "",
