@@ -30,7 +30,7 @@ import gpu_report
 import torch
 from batch import engine, synchronised
 from roofline import water
-from run import milliseconds
+from run import milliseconds, peak_memory_mib
 from scaling import measured_apart
 
 import mlcalc
@@ -44,6 +44,7 @@ from mlcalc.structure import Structure
 
 ROOT = Path(__file__).parent.parent
 LIMIT_S = 480
+_MARK = "skipif(not torch.cuda.is_available()"  # of a test, as Python writes it
 _EXPORT = """
 import sys
 from mlcalc.potentials import checkpoint_of
@@ -92,11 +93,36 @@ def gpu_tests() -> list[str]:
     """Ids of the tests that are skipped where there is no GPU."""
     found = []
     for path in sorted((ROOT / "tests").rglob("test_*.py")):
-        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        body = ast.parse(path.read_text(encoding="utf-8")).body
+        given = [node for node in body if isinstance(node, ast.Assign) and _MARK in ast.unparse(node.value)]
+        names = {ast.unparse(target) for node in given for target in node.targets}
+        for node in body:
             marks = [ast.unparse(mark) for mark in getattr(node, "decorator_list", ())]
-            if any("skipif(not torch.cuda.is_available()" in mark for mark in marks):
+            if any(_MARK in mark or mark in names for mark in marks):
                 found.append(f"{path.relative_to(ROOT)}::{node.name}")
     return found
+
+
+def _started(arguments: Sequence[str]) -> subprocess.Popen[str]:
+    """A Python process in the root of the tree; in a session of its own, to be cut with those that it starts."""
+    return subprocess.Popen(
+        [sys.executable, *arguments],
+        cwd=ROOT,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+    )
+
+
+def _ended(process: subprocess.Popen[str], seconds: float) -> tuple[int, str]:
+    """Status and output; status 124 if it was cut."""
+    try:
+        output, _ = process.communicate(timeout=seconds)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        return 124, process.communicate()[0]
+    return process.returncode, output
 
 
 class Parts:
@@ -108,54 +134,30 @@ class Parts:
 
     def _python(self, arguments: Sequence[str], seconds: float) -> tuple[int, str]:
         """Status and output of a process in the root of the tree; status 124 if it was cut."""
-        try:
-            done = subprocess.run(
-                [sys.executable, *arguments],
-                cwd=ROOT,
-                timeout=seconds,
-                text=True,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-            )
-        except subprocess.TimeoutExpired as cut:
-            text = cut.stdout or b""
-            return 124, text.decode() if isinstance(text, bytes) else text
-        return done.returncode, done.stdout
+        return _ended(_started(arguments), seconds)
 
     def tests(self, seconds: float) -> Any:
         """Those that need a GPU."""
         ids = [one.partition("::") for one in gpu_tests()]
         # by -k: to name a test in a file that is skipped as a whole, for a missing package, would be an error
         chosen = [*sorted({file for file, _, _ in ids}), "-k", " or ".join(sorted({name for _, _, name in ids}))]
-        status, output = self._python(["-m", "pytest", "-q", "-rfE", "--durations=3", *chosen], seconds)
+        status, output = self._python(["-m", "pytest", "-v", "-rfEs", *chosen], seconds)
         return {"status": status, "summary": output.splitlines()[-1:], "output": output[-4000:]}
 
     def start_export(self) -> subprocess.Popen[str] | None:
         """Compile in the background, while the tests run."""
         if not self.scale.limits["export"]:
             return None
-        arguments = [self.options.potential, str(self.package), self.options.device]
-        return subprocess.Popen(
-            [sys.executable, "-c", _EXPORT, *arguments],
-            cwd=ROOT,
-            text=True,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,  # it starts processes, which are cut with it
-        )
+        return _started(["-c", _EXPORT, self.options.potential, str(self.package), self.options.device])
 
     def finish_export(self, process: subprocess.Popen[str] | None, seconds: float) -> Any:
         """Whether there is a package."""
         if process is None:
             return {"status": 0, "output": "not asked for"}
-        try:
-            output, _ = process.communicate(timeout=max(seconds, 1))
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            output = f"cut: {process.communicate()[0]}"
-        if process.returncode:
+        status, output = _ended(process, max(seconds, 1))
+        if status:
             self.package.unlink(missing_ok=True)
-        return {"status": process.returncode, "output": output[-2000:]}
+        return {"status": status, "output": output[-2000:]}
 
     def throughput(self, seconds: float) -> Any:
         """throughput.py, in so many seconds."""
@@ -164,9 +166,11 @@ class Parts:
         chosen += ["--budget-s", str(0.95 * seconds), "--threads", str(self.options.threads)]
         if self.package.is_file():
             chosen += ["--package", str(self.package)]
+        begun = time.time()
         status, output = self._python(["benchmarks/throughput.py", *self._common(), *chosen], seconds)
         path = Path(self.options.output) / f"{gpu_report.stem('throughput', self.options.device)}.json"
-        return {"status": status, "output": output[-2000:], "file": path.name}
+        written = path.is_file() and path.stat().st_mtime >= begun
+        return {"status": status, "output": output[-2000:], "file": path.name if written else ""}
 
     def compiled(self, seconds: float) -> Any:
         """compiled.py: agreement of compiled and replayed evaluations, and what they gain."""
@@ -176,7 +180,7 @@ class Parts:
         status, output = self._python(["benchmarks/compiled.py", *arguments], seconds)
         return {"status": status, "output": output[-6000:]}
 
-    def growth(self, seconds: float) -> Any:
+    def growth(self, seconds: float) -> Iterator[Any]:
         """Time and memory of lists and evaluations, each in a process of its own as in scaling.py."""
         end, costs = time.monotonic() + seconds, {}
         options = SimpleNamespace(potential=self.options.potential, device=self.options.device, repeats=2)
@@ -185,7 +189,7 @@ class Parts:
                 if time.monotonic() < end:
                     found = measured_apart(options, what, atoms)
                     costs[f"{what} {atoms}"] = None if found is None else [found.seconds, found.bytes]
-        return {"costs": costs}
+                    yield {"costs": costs}
 
     def asymmetry(self, seconds: float) -> Iterator[Any]:
         """λ of direct forces to 5 %: pairs of products, and wall time in a process that has its libraries loaded."""
@@ -200,10 +204,12 @@ class Parts:
             runs = []
             for seed in range(3 if n == self.scale.asymmetry[0] else 1):
                 samples: list[Any] = []
+                if potential.device.type == "cuda":
+                    torch.cuda.reset_peak_memory_stats()
                 took = milliseconds(lambda: samples.extend(sample_many(job, Sampling(seed=seed))))  # noqa: B023
                 value = jacobian_asymmetry.from_products(samples[0])
-                pairs = len(samples[0].total)
-                runs.append({"λ": value.value, "error": value.standard_error, "pairs": pairs, "seconds": took / 1000})
+                counts = {"pairs": len(samples[0].total), "peak_mib": peak_memory_mib()}
+                runs.append({"λ": value.value, "error": value.standard_error, "seconds": took / 1000, **counts})
             found[str(n)] = runs
             yield found
 
@@ -268,7 +274,7 @@ def run_all(options: argparse.Namespace, scale: Scale) -> None:
         take("batch", lambda seconds: parts.apart("batch", seconds))
         take("throughput", parts.throughput)
         take("compiled", parts.compiled)
-        take("growth", parts.growth)
+        take("growth", lambda seconds: parts.apart("growth", seconds))
     print(gpu_report.table(record))
 
 
@@ -280,7 +286,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--quick", action="store_true", help="small sizes, nothing is compiled: whether it all works")
     made.add_argument("--output", default="benchmarks/results", metavar="DIR")
     made.add_argument("--parts", nargs="+", choices=tuple(FULL.limits), default=list(FULL.limits))
-    made.add_argument("--part", choices=("asymmetry", "batch"), help="this one, in this process; prints JSON")
+    made.add_argument("--part", choices=("asymmetry", "batch", "growth"), help="this one, in this process; prints JSON")
     return made
 
 

@@ -271,15 +271,22 @@ def measure(options: argparse.Namespace, size: Size, path: Path) -> None:
             break
 
 
-def measured_apart(options: argparse.Namespace, size: Size, seconds: float) -> tuple[dict[str, Any] | None, str]:
-    """One size in a process of its own; (None or what it found, why not or "")."""
+def measured_apart(
+    options: argparse.Namespace, size: Size, share: float, seconds: float
+) -> tuple[dict[str, Any] | None, str]:
+    """One size in a process of its own, in its share of time, or in so many seconds at most.
+
+    Returns
+    -------
+    (what it found, or None; why nothing)
+    """
     names = ("potential", "device", "threads", "rounds", "steps")
     arguments = [part for name in names for part in (f"--{name}", str(getattr(options, name)))]
     if options.package:
         arguments += ["--package", options.package]
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "found.json"
-        this = ["--size", str(size.atoms), str(size.replicas), str(path), "--budget-s", str(0.8 * seconds)]
+        this = ["--size", str(size.atoms), str(size.replicas), str(path), "--budget-s", str(0.8 * share)]
         reason = "no whole round in the time that was left"
         try:
             done = subprocess.run(
@@ -297,9 +304,10 @@ def all_sizes(options: argparse.Namespace) -> tuple[list[dict[str, Any]], list[s
     """(what was found, what was left out and why), the smallest first."""
     sizes = {Size(n) for n in options.atoms} | {Size(_BOX, n) for n in options.replicas}
     end, found, left_out = time.monotonic() + options.budget_s, [], []
-    for size in sorted(sizes, key=lambda one: (one.total, one.replicas)):
+    for number, size in enumerate(sorted(sizes, key=lambda one: (one.total, one.replicas))):
         left = end - time.monotonic()
-        result, reason = measured_apart(options, size, left) if left > 5 else (None, "the budget was used up")
+        share = left / (len(sizes) - number)
+        result, reason = measured_apart(options, size, share, left) if left > 5 else (None, "the budget was used up")
         name = f"{size.atoms} atoms × {size.replicas}"
         print(f"{name}: {reason or 'done'}, {max(end - time.monotonic(), 0):.0f} s left", file=sys.stderr, flush=True)
         if result is None:

@@ -157,7 +157,16 @@ def _curves(axes: Any, sizes: Sequence[_Size], over: str) -> None:
 def _plain_ticks(axes: Any, places: Sequence[int]) -> None:
     axes.set_xticks(sorted(set(places)), [f"{place:,}" for place in sorted(set(places))])
     axes.minorticks_off()
+    _plain_values(axes)
     axes.grid(alpha=0.25)
+
+
+def _plain_values(axes: Any) -> None:
+    from matplotlib.ticker import FuncFormatter, LogLocator
+
+    low, high = axes.get_ylim()
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high / low < 1e3 else (1,), numticks=20))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}" if value >= 1 else f"{value:g}"))
 
 
 def _memory_curves(axes: Any, sizes: Sequence[_Size]) -> None:
@@ -172,11 +181,11 @@ def _memory_curves(axes: Any, sizes: Sequence[_Size]) -> None:
 
 def _roof(axes: Any, sizes: Sequence[_Size]) -> None:
     limits = Ceilings(*(np.median([size["ceilings"][name] for size in sizes]) for name in ("float32", "tf32", "copy")))
-    intensity = np.geomspace(0.05, 500, 200)
+    intensity = np.geomspace(0.1, 200, 200)
     for peak, name, style in ((limits.float32, "products, float32", "-"), (limits.tf32, "products, TF32", "--")):
         if np.isfinite(peak):
             axes.loglog(intensity, np.minimum(1000 * peak, 1000 * limits.copy * intensity), style, color="grey", lw=1)
-            axes.annotate(name, (500, 1000 * peak), ha="right", va="bottom", fontsize=8, color="grey")
+            axes.annotate(name, (200, 1000 * peak), ha="right", va="bottom", fontsize=8, color="grey")
     for size in sizes:
         for kind, work in size["work"].items():
             one, ms = Work(**work), milliseconds_of(size, f"evaluation | eager | {kind}")
