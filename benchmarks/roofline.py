@@ -52,7 +52,7 @@ class Work:
 
 @dataclass(frozen=True)
 class Ceilings:
-    """Of a device: TFLOP/s of matrix products in float32 and in TF32 (not a number on a CPU), TB/s of a copy."""
+    """Of a device: TFLOP/s of matrix products in float32 and in TF32 (0 on a CPU, which has none), TB/s of a copy."""
 
     float32: float
     tf32: float
@@ -121,7 +121,7 @@ def ceilings(device: torch.device, repeats: int = 5) -> Ceilings:
 
     copied = 2 * source.numel() * source.element_size()
     return Ceilings(
-        product(False), product(True) if on_gpu else np.nan, copied / quickest(lambda: target.copy_(source)) / 1e9
+        product(False), product(True) if on_gpu else 0.0, copied / quickest(lambda: target.copy_(source)) / 1e9
     )
 
 
@@ -157,7 +157,7 @@ def line(n_atoms: int, name: str, work: Work, limit: Ceilings, measured_ms: floa
 
 
 def in_words(limit: Ceilings) -> str:
-    tf32 = "" if np.isnan(limit.tf32) else f", {limit.tf32:.3g} in TF32"
+    tf32 = "" if not limit.tf32 else f", {limit.tf32:.3g} in TF32"
     return f"measured ceilings: products {limit.float32:.3g} TFLOP/s in float32{tf32}; copies {limit.copy:.3g} TB/s"
 
 

@@ -183,7 +183,7 @@ def _roof(axes: Any, sizes: Sequence[_Size]) -> None:
     limits = Ceilings(*(np.median([size["ceilings"][name] for size in sizes]) for name in ("float32", "tf32", "copy")))
     intensity = np.geomspace(0.1, 200, 200)
     for peak, name, style in ((limits.float32, "products, float32", "-"), (limits.tf32, "products, TF32", "--")):
-        if np.isfinite(peak):
+        if peak:
             axes.loglog(intensity, np.minimum(1000 * peak, 1000 * limits.copy * intensity), style, color="grey", lw=1)
             axes.annotate(name, (200, 1000 * peak), ha="right", va="bottom", fontsize=8, color="grey")
     for size in sizes:
