@@ -22,7 +22,8 @@ from mlcalc.potentials.potential import Potential
 from mlcalc.structure import Structure
 from mlcalc.tuning.result import Trial
 
-_FRAME_FS = 4.0  # between energies that are compared: shorter ones only show the vibrations of the discretised energy
+# between energies: a step's error oscillates with twice the frequency of a vibration, and 4 fs make a walk of that
+_FRAME_FS = 1.0
 _FEWEST_FRAMES = 24  # of which a drift can be told
 
 Costs = Callable[[float, int], float]
