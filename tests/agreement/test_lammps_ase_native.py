@@ -104,7 +104,7 @@ def unwrapped(lmp, atoms: ase.Atoms) -> np.ndarray:
 def test_nve_follows_the_ase_class(case, n_steps, tmp_path):
     """At constant energy; both sides with LAMMPS's unit of time, so only round-off is left.
 
-    benchmarks/lammps.py compares 500 steps of 192 atoms of water.
+    benchmarks/lammps_steps.py compares 500 steps of 192 atoms of water.
     """
     save_checkpoint(tmp_path / "gentle.safetensors", gentle_network(), {"data": "none: random weights"})
     argon = case == "argon"

@@ -1,4 +1,4 @@
-"""What pair_style mlcalc costs in LAMMPS, side by side in one run: `python benchmarks/lammps.py`.
+"""What pair_style mlcalc costs in LAMMPS, side by side in one run: `python benchmarks/lammps_steps.py`.
 
 Every round measures everything once; the tables have medians over rounds of what LAMMPS itself reports (its loop, and
 the part of it that it spends in the pair style). It asserts nothing. It needs the plugin: pip install ./lammps_plugin.
@@ -252,7 +252,6 @@ def main() -> None:
     arguments = parser.parse_args()
     keep_freed_memory()
     torch.set_num_threads(arguments.threads)
-    sys.path.remove(str(Path(__file__).parent))  # this file has the name of LAMMPS's package
     mpi = next(path for path in importlib.metadata.files("mpich") or () if path.name == "libmpi.so.12")
     ctypes.CDLL(str(mpi.locate()), ctypes.RTLD_GLOBAL)
     print(f"mlcalc {mlcalc.__version__}, torch {torch.__version__}, {arguments.device}, {arguments.threads} threads\n")
