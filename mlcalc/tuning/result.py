@@ -43,13 +43,17 @@ class Trial:
 
     @property
     def status(self) -> str:
-        """safe, undecided or unstable, by the thresholds of the audit."""
+        """safe, undecided or unstable, by the thresholds of the audit.
+
+        What was run for `SHORTEST_RUN` is unstable if it surely drifts by more than `DRIFT_TOLERANCE`; a shorter run,
+        whose error is itself known badly, only beyond `DRIFT_LIMIT`.
+        """
         error = limit.SIGNIFICANCE.value * self.drift_error
         tolerance, most = limit.DRIFT_TOLERANCE.value, limit.DRIFT_LIMIT.value
-        # written so that not-a-number is unstable
-        if self.exploded or not abs(self.drift) <= (min(tolerance + error, most) if self.clear else most + error):
-            return UNSTABLE
         long_enough = self.clear and self.span_ps >= limit.SHORTEST_RUN.value * (1 - 1e-9)
+        # written so that not-a-number is unstable
+        if self.exploded or not abs(self.drift) <= (min(tolerance + error, most) if long_enough else most + error):
+            return UNSTABLE
         return SAFE if long_enough and abs(self.drift) + error <= tolerance else UNDECIDED
 
 

@@ -28,12 +28,12 @@ def render_text(tuning: Tuning, *, colour: bool = False) -> str:
             cells = [_cell(tuning.trial(step, m), colour) for m in part]
             lines.append(f"{step:g} fs".ljust(_LABEL) + "".join(cells).rstrip())
         lines.append("")
-    tolerance = limit.DRIFT_TOLERANCE
+    tolerance, most, span = limit.DRIFT_TOLERANCE, limit.DRIFT_LIMIT, limit.SHORTEST_RUN
     lines += textwrap.wrap(
-        f"M inner steps make an outer one; M = 1: conservative forces alone. * safe: within {tolerance.value:g} "
-        f"{tolerance.unit}, two standard errors included, for {limit.SHORTEST_RUN.value:g} ps or longer; ! unstable; "
-        "? undecided: not surely unstable, and not run long enough to be safe; - not run, since a shorter step is "
-        "unstable already.",
+        f"M inner steps make an outer one; M = 1: conservative forces alone. * safe: run for {span.value:g} ps or "
+        f"longer, and within {tolerance.value:g} {tolerance.unit}, two standard errors included; ! unstable: surely "
+        f"beyond that, or in a shorter run surely beyond {most.value:g}; ? undecided; - not run, since a shorter step "
+        "is unstable",
         WIDTH,
     )
     return "\n".join([*lines, "", *_advice(tuning)])
