@@ -229,18 +229,15 @@ def _estimate(measure):  # type: ignore[no-untyped-def]
 def costs(potential, rounds: int) -> np.ndarray:  # type: ignore[no-untyped-def]
     """(4,), ms, the fastest of each, taken in turn: direct, conservative, joint evaluation; SIN(R) beside one."""
     structure = Structure.from_ase(mlcalc.water_box())
-    bath = SINR(KELVIN)
-    engines = [
-        mlcalc.NativeEngine(
-            potential, structure, forces=forces, timestep_fs=0.5, ensemble=Ensemble(bath),
-            momenta=mlcalc.maxwell_boltzmann(structure, KELVIN, seed=1),
-        )
-        for forces in ("direct", "conservative", "mts")
-    ]  # fmt: skip
-    phase, inner = engines[0].phase, units.from_femtoseconds(0.5)
+    neighbours = mlcalc.neighbour_list(structure, potential.cutoff, skin=0.5)
+    bath, inner = SINR(KELVIN), units.from_femtoseconds(0.5)
+    momenta = mlcalc.maxwell_boltzmann(structure, KELVIN, seed=1)
+    phase = mlcalc.NativeEngine(
+        potential, structure, forces="direct", timestep_fs=0.5, ensemble=Ensemble(bath), momenta=momenta
+    ).phase
     kinds = [
-        lambda e=e, k=k: e._evaluate(e.phase, k)
-        for e, k in zip(engines, ("direct", "conservative", "joint"), strict=True)
+        lambda wanted=wanted: potential.evaluate(structure, neighbours, wanted)
+        for wanted in (Wanted.DIRECT, Wanted.ENERGY | Wanted.CONSERVATIVE, JOINT)
     ]
     kinds.append(lambda: bath.drift(bath.act(bath.drift(phase, inner / 2), inner, 1), inner / 2))
     took = np.empty((rounds, len(kinds)))
