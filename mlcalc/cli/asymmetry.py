@@ -49,7 +49,7 @@ def asymmetry(arguments: argparse.Namespace) -> int:
     from mlcalc.asymmetry.settings import AsymmetrySettings
     from mlcalc.asymmetry.text import render_text
     from mlcalc.audit.progress import Reporter
-    from mlcalc.cli.inputs import load_potential, read_structure, writable
+    from mlcalc.cli.inputs import load_potential, read_structure, writable, write_found
     from mlcalc.diagnosis.read import ReadSettings
 
     json_path = writable(arguments.json, "json") if arguments.json else None
@@ -74,8 +74,5 @@ def asymmetry(arguments: argparse.Namespace) -> int:
             progress=progress,
         )
     print(render_text(found, name=name))
-    if json_path:
-        found.write_json(json_path)
-    if plot_path:
-        plot(found, plot_path)
+    write_found(found, json_path, plot_path, plot)
     return 0

@@ -44,7 +44,7 @@ def add_diagnose(commands: Any) -> None:
 
 
 def diagnose(arguments: argparse.Namespace) -> int:
-    from mlcalc.cli.inputs import load_potential, writable
+    from mlcalc.cli.inputs import load_potential, writable, write_found
     from mlcalc.diagnosis.bench import DiagnosisSettings
     from mlcalc.diagnosis.figure import plot
     from mlcalc.diagnosis.hessian import hessian_of
@@ -59,10 +59,5 @@ def diagnose(arguments: argparse.Namespace) -> int:
     settings = DiagnosisSettings(arguments.temperature_K, arguments.r_max_A, arguments.viscosity_mPa_s)
     found = diagnose(record, settings, hessian=hessian_of(load_potential(arguments)) if arguments.potential else None)
     print(render_text(found, colour=sys.stdout.isatty()))
-    if json_path:
-        found.write_json(json_path)
-    if plot_path:
-        plot(found, plot_path)
-    written = [f"{name:<8}{path}" for name, path in (("result", json_path), ("figure", plot_path)) if path]
-    print(*([""] + written if written else []), sep="\n", end="\n" if written else "")
+    write_found(found, json_path, plot_path, plot)
     return 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +74,17 @@ def writable(path: str | Path, what: str, *, make_folder: bool = False) -> Path:
         reason = error.strerror if path.parent.is_dir() or make_folder else f"there is no folder {path.parent}"
         raise UsageError(f"{what}: cannot write {path} ({reason}); give a writable path") from error
     return path
+
+
+def write_found(found: Any, json_path: Path | None, plot_path: Path | None, plot: Callable[[Any, Path], None]) -> None:
+    """Write what a command found where it was asked to, and say where."""
+    if json_path:
+        found.write_json(json_path)
+    if plot_path:
+        plot(found, plot_path)
+    written = [f"{name:<8}{path}" for name, path in (("result", json_path), ("figure", plot_path)) if path]
+    if written:
+        print("", *written, sep="\n")
 
 
 def whole_path(name: str) -> str:

@@ -45,7 +45,7 @@ def tune(arguments: argparse.Namespace) -> int:
     from dataclasses import fields
 
     from mlcalc.audit.progress import Reporter
-    from mlcalc.cli.inputs import load_potential, read_structure, writable
+    from mlcalc.cli.inputs import load_potential, read_structure, writable, write_found
     from mlcalc.tuning.figure import plot
     from mlcalc.tuning.run import tune
     from mlcalc.tuning.settings import TuneSettings
@@ -61,10 +61,5 @@ def tune(arguments: argparse.Namespace) -> int:
     with Reporter() as progress:
         found = tune(potential, atoms, settings, progress, structure_name=name)
     print(render_text(found, colour=sys.stdout.isatty()))
-    if json_path:
-        found.write_json(json_path)
-    if plot_path:
-        plot(found, plot_path)
-    written = [f"{name:<8}{path}" for name, path in (("result", json_path), ("figure", plot_path)) if path]
-    print(*([""] + written if written else []), sep="\n", end="\n" if written else "")
+    write_found(found, json_path, plot_path, plot)
     return 0
