@@ -14,28 +14,27 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import ase
 import ase.io
 import numpy as np
 import torch
+from dark_side.amplified import Amplified
 
 import mlcalc
 from mlcalc import units
 from mlcalc.diagnosis import radial_distribution
 from mlcalc.diagnostics import equipartition, nve_drift
 from mlcalc.errors import RunError, TooShortToTell
-from mlcalc.evaluation import JOINT, Evaluation, Wanted, required, split_forces
+from mlcalc.evaluation import JOINT, Wanted
 from mlcalc.integrators.bussi import Bussi
 from mlcalc.integrators.ensemble import Ensemble
 from mlcalc.integrators.langevin import Langevin
 from mlcalc.integrators.sin_r import SINR
 from mlcalc.masses import repartition_hydrogen_mass
 from mlcalc.memory import keep_freed_memory
-from mlcalc.neighbours import Neighbours
-from mlcalc.potentials.potential import Potential
 from mlcalc.simulation.run import SimulationSettings, simulate
 from mlcalc.structure import Structure
 from mlcalc.trajectory import Trajectory, read_trajectory
@@ -74,28 +73,6 @@ class Cell:
         if self.method.endswith("langevin"):
             return Ensemble(Langevin(KELVIN, 1.0, seed=1, hydrogen_friction_per_ps=20.0))
         return Ensemble(Bussi(KELVIN, 0.1, seed=1))
-
-
-class Worse(Potential):
-    """A potential whose direct force is `strength` times as far from the conservative one, as a quick student's is."""
-
-    def __init__(self, base: Potential, strength: float) -> None:
-        self.base, self.strength = base, strength
-        self.name, self.cutoff, self.provides = f"{base.name}, times {strength:g}", base.cutoff, base.provides
-
-    def evaluate(self, structure: Structure, neighbours: Neighbours, wanted: Wanted) -> Evaluation:
-        found = self.base.evaluate(structure, neighbours, wanted | JOINT)
-        slow, _ = split_forces(found)
-        return replace(found, direct_force=required(found, "direct_force") - (self.strength - 1) * slow)
-
-    differentiable = evaluate  # nobody differentiates it here
-
-    def check_species(self, structure: Structure) -> None:
-        self.base.check_species(structure)
-
-    device = property(lambda self: self.base.device)
-    dtype = property(lambda self: self.base.dtype)
-    fingerprint = property(lambda self: f"{self.base.fingerprint} times {self.strength:g}")
 
 
 REFERENCE = Cell("conservative", 0.5, 1)
@@ -140,7 +117,7 @@ def advance(cell: Cell, potential, atoms: ase.Atoms, scratch: Path, end_ps: floa
         forces="conservative" if cell is REFERENCE else "mts", ensemble=cell.ensemble, temperature_K=KELVIN, seed=1,
         max_energy_change_meV=1e9, on_drift="continue",
     )  # fmt: skip
-    potential = potential if cell.strength == 1 else Worse(potential, cell.strength)
+    potential = potential if cell.strength == 1 else Amplified(potential, cell.strength)
     start = atoms if cell.mass is None else repartition_hydrogen_mass(atoms, cell.mass)
     try:
         outcome = simulate(potential, start, settings, path, restart=True)

@@ -8,6 +8,7 @@ allocates tens of megabytes in large tensors, and on a CPU the page faults can c
 from __future__ import annotations
 
 import ctypes
+import math
 import sys
 from pathlib import Path
 from typing import Any
@@ -36,8 +37,8 @@ def keep_freed_memory(spare_bytes: int = 256 * 2**20) -> bool:
     return all(mallopt(parameter, value) == 1 for parameter, value in settings)
 
 
-def free_bytes(device: Any) -> int | None:
-    """What a process may still take on a torch device; None where that cannot be found out.
+def free_bytes(device: Any) -> float:
+    """What a process may still take on a torch device; infinite where that cannot be found out.
 
     On the CPU the least of what the kernel calls available and what is left of the process's control group, which is
     how containers and job schedulers limit memory. On CUDA what the driver has and what torch's allocator keeps unused.
@@ -48,7 +49,7 @@ def free_bytes(device: Any) -> int | None:
         free: int = torch.cuda.mem_get_info(device)[0]
         return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
     if device.type != "cpu" or not sys.platform.startswith("linux"):
-        return None
+        return math.inf
     lines = dict(line.split(":", 1) for line in Path("/proc/meminfo").read_text().splitlines())
     available = int(lines["MemAvailable"].split()[0]) * 1024
     try:

@@ -121,23 +121,6 @@ class Structure:
             system=self.system.to(device=device),
         )
 
-    def picked(self, systems: Sequence[int]) -> Structure:
-        """Some of the systems, in the order given, as one batch."""
-        bounds = np.concatenate([[0], np.cumsum(self.atoms_per_system.cpu().numpy())])
-        parts = [torch.arange(bounds[k], bounds[k + 1]) for k in systems]
-        if not parts:
-            raise UsageError("systems: got none; give the indices of one or more")
-        atoms, which = torch.cat(parts).to(self.device), torch.as_tensor(list(systems), device=self.device)
-        counts = torch.tensor([len(part) for part in parts], device=self.device)
-        return Structure(
-            positions=self.positions[atoms],
-            numbers=self.numbers[atoms],
-            cell=self.cell[which],
-            periodic=self.periodic[which],
-            masses=self.masses[atoms],
-            system=torch.arange(len(parts), device=self.device).repeat_interleave(counts),
-        )
-
     def replicated(self, copies: int) -> Structure:
         """`copies` independent replicas of every system, as one batch."""
         if copies < 1:

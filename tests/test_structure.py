@@ -114,9 +114,9 @@ def test_atoms_on_top_of_each_other_are_named():
 def test_some_systems_of_a_batch() -> None:
     """In the order asked for, each as it was."""
     systems = [ase.Atoms(f"Ar{n}", np.arange(3.0 * n).reshape(n, 3), cell=[n, n, n], pbc=n == 2) for n in (1, 3, 2)]
-    picked = Structure.from_ase(systems).picked([2, 0])
+    picked = Structure.from_ase(systems).select([2, 0])
     assert picked.system.tolist() == [0, 0, 1]
     for one, other in zip(picked.to_ase(), (systems[2], systems[0]), strict=True):
         assert one == other
     with pytest.raises(UsageError, match="systems"):
-        Structure.from_ase(systems).picked([])
+        Structure.from_ase(systems).select([])

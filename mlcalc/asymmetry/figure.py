@@ -61,6 +61,7 @@ def _histogram(axes: Any, result: AsymmetryResult) -> None:
     axes.axvline(result.mean.value, color=_RED, linewidth=1)
     axes.set_xlabel("λ", fontsize=8)
     axes.set_ylabel("structures", fontsize=8)
+    axes.yaxis.get_major_locator().set_params(integer=True)
 
 
 def _distances(axes: Any, profile: PairAsymmetry) -> None:

@@ -102,7 +102,7 @@ def _by_differences(job: Job, settings: AsymmetrySettings, system: int, progress
 
     samples = differences.sample_subspace(
         job.potential,
-        job.structure.picked([system]),
+        job.structure.select([system]),
         job.forces,
         n_directions=settings.directions,
         seed=int(np.random.SeedSequence((settings.seed, system)).generate_state(1)[0]),

@@ -152,6 +152,9 @@ def _run_batch(potential: Any, atoms: Any, settings: Any, output: Path, argument
             restart=arguments.restart,
             progress=lambda done, total, note: progress("dynamics", done, total, note),
         )
+    thermostat = settings.held.thermostat
+    if thermostat is not None and thermostat.caveat:
+        print(f"note: {thermostat.caveat}")
     for one in outcomes:
         if one.remark:
             print(f"note: {one.remark}")

@@ -6,39 +6,19 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import torch
 
 from mlcalc.engines.batch import BatchEngine
 from mlcalc.errors import RunError
+from mlcalc.memory import free_bytes
 from mlcalc.neighbours import neighbour_list
 from mlcalc.potentials.potential import Potential
 from mlcalc.structure import Structure
 
 _SHARE = 0.7  # of the free memory: neighbours fluctuate, and allocators fragment
 _GIB = 2.0**30
-
-
-def free_bytes(device: torch.device) -> float:
-    """Memory that a process may still take; on a GPU with what torch holds in reserve."""
-    if device.type == "cuda":
-        unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-        return torch.cuda.mem_get_info(device)[0] + unused
-    free = _number(Path("/proc/meminfo"), "MemAvailable:") * 1024
-    # a container may have less than its machine
-    limit, used = (_number(Path("/sys/fs/cgroup") / name) for name in ("memory.max", "memory.current"))
-    return min(free, limit - used) if limit < float("inf") else free
-
-
-def _number(path: Path, key: str = "") -> float:
-    """The number after a key in a file of the system; infinite where there is none."""
-    try:
-        words = path.read_text().split()
-        return float(words[words.index(key) + 1 if key else 0])
-    except (OSError, ValueError, IndexError):  # another system, or "max"
-        return float("inf")
 
 
 def peak_bytes(work: Callable[[], object], device: torch.device) -> float:

@@ -68,7 +68,7 @@ class Job:
 
     def batch(self, systems: Sequence[int], copies: int) -> Batch:
         """A batch; raises GraphTooLarge."""
-        structure = self.structure.picked(systems).replicated(copies)
+        structure = self.structure.select(systems).replicated(copies)
         field = Field.at(self.potential, structure, self.forces, self.memory_bytes)
         return Batch(tuple(systems), copies, structure, field)
 
@@ -76,8 +76,7 @@ class Job:
         """Atoms for the next pass."""
         device, room = self.potential.device, self.memory_bytes
         if room is None:
-            free = free_bytes(device)
-            room = float("inf") if free is None else _OF_FREE * free
+            room = _OF_FREE * free_bytes(device)
         most = _CPU_ATOMS if device.type == "cpu" else 2**31
         return int(min(most, room / max(1.0, bytes_per_atom)))  # some forces need no graph to speak of
 

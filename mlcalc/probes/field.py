@@ -86,8 +86,7 @@ class Field:
         if forces not in flags:
             raise UsageError(f"forces: got {forces!r}; choose one of {', '.join(flags)}")
         if memory_bytes is None:
-            free = free_bytes(potential.device)
-            memory_bytes = float("inf") if free is None else _OF_FREE * free
+            memory_bytes = _OF_FREE * free_bytes(potential.device)
         structure = structure.to(device=potential.device, dtype=torch.float64)
         neighbours = neighbour_list(structure, potential.cutoff)
         positions = structure.positions.detach().clone().requires_grad_()

@@ -45,12 +45,12 @@ def pair_profile(
     centres = spread(job.structure.atoms_per_system.tolist(), n_atoms, np.random.default_rng(seed))
     pairs = sample_pairs(job, centres, progress=progress)
     first = next(iter(centres))
-    noise = element_noise(job.potential, job.structure.picked([first]), job.forces, centres[first][0])
+    noise = element_noise(job.potential, job.structure.select([first]), job.forces, centres[first][0])
     return from_pairs(pairs, _edges(pairs.distance), noise)
 
 
 def _by_differences(job: Job, n_atoms: int, seed: int, progress: Progress | None) -> PairAsymmetry:
-    structure = job.structure.picked([job.structure.n_systems // 2])
+    structure = job.structure.select([job.structure.n_systems // 2])
     atoms = block_atoms(structure, n_atoms, seed)
     columns = differences.jacobian_columns(job.potential, structure, job.forces, atoms, progress=progress)
     noise = differences.element_noise(job.potential, structure, job.forces, atoms[0])

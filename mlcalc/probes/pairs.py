@@ -55,13 +55,13 @@ def sample_pairs(job: Job, centres: Mapping[int, Sequence[int]], *, progress: Pr
         if the largest system does not fit into memory.
     """
     systems, atoms = list(centres), [list(some) for some in centres.values()]
-    chosen = Job(job.potential, job.structure.picked(systems), job.forces, job.memory_bytes)
+    chosen = Job(job.potential, job.structure.select(systems), job.forces, job.memory_bytes)
     n_all, n_done = sum(map(len, atoms)), 0
 
     def work(batch: Batch) -> list[list[tuple[Array, Array, Array]]]:
         nonlocal n_done
         found: list[list[tuple[Array, Array, Array]]] = [[] for _ in batch.systems]
-        frames = [chosen.structure.picked([system]) for system in batch.systems]
+        frames = [chosen.structure.select([system]) for system in batch.systems]
         for first in range(0, max(len(atoms[system]) for system in batch.systems), batch.copies):
             # the n-th centre of a system is done in one of its copies; a system with fewer gets zeros
             turns = [(k, first + copy) for copy in range(batch.copies) for k in range(len(batch.systems))]

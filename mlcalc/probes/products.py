@@ -226,7 +226,7 @@ class _Floors:
 
     def of(self, batch: Batch) -> list[float]:
         """For each system of a batch."""
-        keys = [tuple(self.job.structure.picked([system]).numbers.tolist()) for system in batch.systems]
+        keys = [tuple(self.job.structure.select([system]).numbers.tolist()) for system in batch.systems]
         new = [k for k, key in enumerate(keys) if key not in self.known and keys.index(key) == k]
         if self.precise is None:
             self.known |= {keys[k]: relative_round_off(self.job.potential, len(keys[k])) for k in new}
@@ -243,7 +243,7 @@ class _Floors:
         for some in groups([sizes[k] for k in new], _ATOMS_AT_ONCE):
             chosen = [new[m] for m in some]
             along, forward, backward = (torch.cat([column[k] for k in chosen]) for column in parts)
-            structure = self.job.structure.picked([batch.systems[k] for k in chosen])
+            structure = self.job.structure.select([batch.systems[k] for k in chosen])
             try:
                 precise = Field.at(potential, structure, self.job.forces, self._room(batch))
                 error = (forward - precise.forward(along)) - (backward - precise.transposed(along))
