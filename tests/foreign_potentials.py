@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import copy
 import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import ase
@@ -15,8 +18,10 @@ from divided_systems import sum_of_parts
 from small_waters import few_waters
 
 from mlcalc.diagnostics import jacobian_asymmetry
+from mlcalc.errors import UsageError
 from mlcalc.evaluation import Evaluation, Wanted
 from mlcalc.neighbours import neighbour_list
+from mlcalc.potentials import load
 from mlcalc.potentials.autodiff import AutodiffPotential
 from mlcalc.probes.differences import sample_subspace
 from mlcalc.probes.products import sample_products
@@ -113,6 +118,20 @@ def check_jacobian(potential: AutodiffPotential, atoms: ase.Atoms, step: float =
     assert jacobian_asymmetry.from_subspace(few).value < 1e-5
 
 
+def check_direct_product(potential: AutodiffPotential, atoms: ase.Atoms) -> None:
+    """In float64: a product with the Jacobian of the direct force is the difference of two forces."""
+    structure = Structure.from_ase(atoms)
+    neighbours = neighbour_list(structure, potential.cutoff, skin=0.1)
+    left, right = torch.randn(2, structure.n_atoms, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    positions = structure.positions.clone().requires_grad_()
+    force = potential.differentiable(structure.at(positions), neighbours, Wanted.DIRECT).direct_force
+    (product,) = torch.autograd.grad(force, positions, left)
+    ends = [structure.at(structure.positions + h * right) for h in (STEP, -STEP)]
+    plus, minus = (potential.evaluate(one, neighbours, Wanted.DIRECT).direct_force for one in ends)
+    slope = float((left * (plus - minus)).sum()) / (2 * STEP)
+    assert float((product * right).sum()) == pytest.approx(slope, rel=1e-5)
+
+
 def check_neighbours_and_batches(potential: AutodiffPotential, atoms: ase.Atoms, other: ase.Atoms) -> None:
     """In float64: a skin changes nothing, a batch is its systems one by one, and the answer asked for alone is it."""
     alone = [evaluate(potential, one) for one in (atoms, other)]
@@ -143,6 +162,7 @@ def torch_state() -> tuple[Any, ...]:
         torch.backends.cudnn.benchmark,
         torch.random.get_rng_state().tolist(),
         dict(os.environ),
+        torch.index_select,
     )
 
 
@@ -156,6 +176,8 @@ def disturb() -> None:
     torch.backends.cudnn.benchmark = True
     torch.random.manual_seed(9)
     os.environ[VARIABLE] = "1"
+    usual = torch.index_select
+    torch.index_select = lambda *args, **options: usual(*args, **options)
 
 
 def restore(state: tuple[Any, ...]) -> None:
@@ -167,6 +189,40 @@ def restore(state: tuple[Any, ...]) -> None:
     torch.set_float32_matmul_precision(state[5])
     torch.backends.cudnn.benchmark = state[6]
     os.environ.pop(VARIABLE, None)
+    torch.index_select = state[-1]
+
+
+@contextmanager
+def torch_untouched() -> Iterator[None]:
+    """Torch is disturbed first; what happens inside may change nothing of that."""
+    start = torch_state()
+    try:
+        disturb()
+        disturbed = torch_state()
+        yield
+        assert torch_state() == disturbed
+    finally:
+        restore(start)
+
+
+def check_missing_package(monkeypatch: pytest.MonkeyPatch, module: str, extra: str, *names: str) -> None:
+    """Where it cannot be imported, loading any of these says in one line what to install."""
+    for loaded in [name for name in sys.modules if name.partition(".")[0] == module]:
+        monkeypatch.delitem(sys.modules, loaded)
+    monkeypatch.setitem(sys.modules, module, None)
+    for name in names:
+        with pytest.raises(UsageError, match=rf"pip install 'mlcalc\[{extra}\]'") as caught:
+            load(name)
+        assert "\n" not in str(caught.value)
+
+
+def check_gpu(potential: AutodiffPotential, on_gpu: AutodiffPotential, wanted: Wanted = EVERYTHING) -> None:
+    """In float64: the same there as on the CPU."""
+    structure = Structure.from_ase(salt(), device="cuda")
+    found = on_gpu.evaluate(structure, neighbour_list(structure, on_gpu.cutoff), wanted)
+    for name, value in vars(evaluate(potential, salt(), wanted)).items():
+        if value is not None:
+            torch.testing.assert_close(getattr(found, name).cpu(), value, rtol=1e-9, atol=1e-9)
 
 
 def check_division(potential: AutodiffPotential) -> None:

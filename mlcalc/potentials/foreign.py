@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import inspect
 import io
 import os
 import warnings
@@ -35,10 +36,12 @@ def foreign_module(name: str, extra: str) -> Any:
 def undisturbed() -> Iterator[None]:
     """Inside, torch is as after its import; afterwards it is as before, whatever was set inside. Words are dropped.
 
-    Covered are the default dtype and device, determinism, precision of float32 products, grad mode, random numbers, and
-    the environment's variables (mace-torch makes torch.load read any pickle, for the whole process).
+    Covered are the default dtype and device, determinism, precision of float32 products, grad mode, random numbers,
+    the environment's variables (mace-torch makes torch.load read any pickle, for the whole process), and torch's own
+    functions (torch_geometric 2.8 replaces index_select, after which metatensor cannot be imported any more).
     """
     environment = dict(os.environ)
+    functions = {name: one for name, one in vars(torch).items() if inspect.isroutine(one)}
     dtype, where, grad = torch.get_default_dtype(), torch.get_default_device(), torch.is_grad_enabled()
     strict = torch.are_deterministic_algorithms_enabled()
     lenient = torch.is_deterministic_algorithms_warn_only_enabled()
@@ -57,6 +60,7 @@ def undisturbed() -> Iterator[None]:
             for key in os.environ.keys() - environment.keys():
                 del os.environ[key]
             os.environ.update(environment)
+            vars(torch).update(functions)
             torch.set_default_dtype(dtype)
             torch.set_grad_enabled(grad)
             torch.use_deterministic_algorithms(strict, warn_only=lenient)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import ase
@@ -139,25 +138,14 @@ def test_torch_is_left_as_it_was(potential, monkeypatch, capsys):
         return network
 
     monkeypatch.setattr(Theirs, "from_file", builds_and_disturbs)
-    try:
-        foreign.disturb()
-        disturbed = foreign.torch_state()
+    with foreign.torch_untouched():
         again = mlcalc.load("chgnet")
-        assert foreign.torch_state() == disturbed
-    finally:
-        foreign.restore(start)
     assert again.fingerprint == potential.fingerprint
     assert capsys.readouterr().out == ""
 
 
 def test_a_missing_package(monkeypatch):
-    for name in [name for name in sys.modules if name.partition(".")[0] == "chgnet"]:
-        monkeypatch.delitem(sys.modules, name)
-    monkeypatch.setitem(sys.modules, "chgnet", None)
-    for name in ("chgnet-r2scan", "chgnet:some/file"):
-        with pytest.raises(UsageError, match=r"pip install 'mlcalc\[chgnet\]'") as caught:
-            mlcalc.load(name)
-        assert "\n" not in str(caught.value)
+    foreign.check_missing_package(monkeypatch, "chgnet", "chgnet", "chgnet-r2scan", "chgnet:some/file")
 
 
 def test_names():
@@ -168,12 +156,7 @@ def test_names():
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
 def test_gpu_agrees_with_cpu(double):
-    structure = Structure.from_ase(foreign.salt(), device="cuda")
-    on_gpu = foreign.precise(double).to("cuda")
-    found = on_gpu.evaluate(structure, mlcalc.neighbour_list(structure, on_gpu.cutoff), foreign.EVERYTHING)
-    for name, value in vars(foreign.evaluate(double, foreign.salt())).items():
-        if value is not None:
-            torch.testing.assert_close(getattr(found, name).cpu(), value, rtol=1e-9, atol=1e-9)
+    foreign.check_gpu(double, foreign.precise(double).to("cuda"))
 
 
 def test_it_can_be_divided_among_processes(potential):

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import copy
 import importlib.util
-import sys
 
 import ase
 import foreign_potentials as foreign
@@ -192,17 +191,7 @@ def test_jacobian_by_both_routes(doubles):
 
 
 def test_product_with_the_jacobian_of_the_direct_force(doubles):
-    """Against differences of forces."""
-    double, structure = doubles["direct"], Structure.from_ase(foreign.few_waters())
-    neighbours = mlcalc.neighbour_list(structure, double.cutoff, skin=0.1)
-    left, right = torch.randn(2, structure.n_atoms, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    positions = structure.positions.clone().requires_grad_()
-    force = double.differentiable(structure.at(positions), neighbours, Wanted.DIRECT).direct_force
-    (product,) = torch.autograd.grad(force, positions, left)
-    ends = [structure.at(structure.positions + step * right) for step in (foreign.STEP, -foreign.STEP)]
-    plus, minus = (double.evaluate(one, neighbours, Wanted.DIRECT).direct_force for one in ends)
-    slope = float((left * (plus - minus)).sum()) / (2 * foreign.STEP)
-    assert float((product * right).sum()) == pytest.approx(slope, rel=1e-5)
+    foreign.check_direct_product(doubles["direct"], foreign.few_waters())
 
 
 def test_neighbours_and_batches(doubles):
@@ -239,14 +228,8 @@ def test_other_networks_are_refused(potentials):
 
 def test_files_and_names(checkpoints, potentials, monkeypatch, tmp_path):
     """Torch stays as it was; levels of theory differ; what is wrong is said in one line."""
-    start = foreign.torch_state()
-    try:
-        foreign.disturb()
-        disturbed = foreign.torch_state()
+    with foreign.torch_untouched():
         found = mlcalc.load(f"fairchem:{checkpoints['direct']}")
-        assert foreign.torch_state() == disturbed
-    finally:
-        foreign.restore(start)
     assert (found.name, found.task, found.fingerprint) == ("direct", "omat", potentials["direct"].fingerprint)
     molecular = mlcalc.load(f"fairchem:{checkpoints['uma']}?task=omol")
     assert molecular.fingerprint != potentials["uma"].fingerprint
@@ -274,9 +257,4 @@ def test_files_and_names(checkpoints, potentials, monkeypatch, tmp_path):
 
 
 def test_a_missing_package(monkeypatch):
-    for name in [name for name in sys.modules if name.partition(".")[0] == "fairchem"]:
-        monkeypatch.delitem(sys.modules, name)
-    monkeypatch.setitem(sys.modules, "fairchem", None)
-    with pytest.raises(UsageError, match=r"pip install 'mlcalc\[fairchem\]'") as caught:
-        mlcalc.load("fairchem:uma-s-1p1")
-    assert "\n" not in str(caught.value)
+    foreign.check_missing_package(monkeypatch, "fairchem", "fairchem", "fairchem:uma-s-1p1")

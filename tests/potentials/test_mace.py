@@ -200,22 +200,12 @@ def test_torch_is_left_as_it_was(file, potential, monkeypatch):
 
 
 def test_a_missing_package(monkeypatch):
-    for name in [name for name in sys.modules if name.partition(".")[0] == "mace"]:
-        monkeypatch.delitem(sys.modules, name)
-    monkeypatch.setitem(sys.modules, "mace", None)
-    with pytest.raises(UsageError, match=r"pip install 'mlcalc\[mace\]'") as caught:
-        mlcalc.load("mace:some/file.model")
-    assert "\n" not in str(caught.value)
+    foreign.check_missing_package(monkeypatch, "mace", "mace", "mace:some/file.model")
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
 def test_gpu_agrees_with_cpu(potential):
-    structure = Structure.from_ase(foreign.salt(), device="cuda")
-    on_gpu = copy.deepcopy(potential).to("cuda")
-    found = on_gpu.evaluate(structure, mlcalc.neighbour_list(structure, on_gpu.cutoff), foreign.EVERYTHING)
-    for name, value in vars(foreign.evaluate(potential, foreign.salt())).items():
-        if value is not None:
-            torch.testing.assert_close(getattr(found, name).cpu(), value, rtol=1e-9, atol=1e-9)
+    foreign.check_gpu(potential, copy.deepcopy(potential).to("cuda"))
 
 
 def test_it_can_be_divided_among_processes(potential):

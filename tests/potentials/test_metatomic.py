@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 import warnings
 
 import ase
@@ -194,30 +193,15 @@ def test_torch_is_left_as_it_was(file, potential, monkeypatch):
         return model
 
     monkeypatch.setattr(metatomic.torch, "load_atomistic_model", reads_and_disturbs)
-    try:
-        foreign.disturb()
-        disturbed = foreign.torch_state()
+    with foreign.torch_untouched():
         again = mlcalc.load(f"metatomic:{file}")
-        assert foreign.torch_state() == disturbed
-    finally:
-        foreign.restore(start)
     assert again.fingerprint == potential.fingerprint
 
 
 def test_a_missing_package(monkeypatch):
-    for name in [name for name in sys.modules if name.partition(".")[0] == "metatomic"]:
-        monkeypatch.delitem(sys.modules, name)
-    monkeypatch.setitem(sys.modules, "metatomic", None)
-    with pytest.raises(UsageError, match=r"pip install 'mlcalc\[metatomic\]'") as caught:
-        mlcalc.load("metatomic:some/file.pt")
-    assert "\n" not in str(caught.value)
+    foreign.check_missing_package(monkeypatch, "metatomic", "metatomic", "metatomic:some/file.pt")
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
 def test_gpu_agrees_with_cpu(file, potential):
-    structure = Structure.from_ase(foreign.salt(), device="cuda")
-    on_gpu = mlcalc.load(f"metatomic:{file}", device="cuda")
-    found = on_gpu.evaluate(structure, mlcalc.neighbour_list(structure, on_gpu.cutoff), potential.provides)
-    for name, value in vars(foreign.evaluate(potential, foreign.salt(), potential.provides)).items():
-        if value is not None:
-            torch.testing.assert_close(getattr(found, name).cpu(), value, rtol=1e-9, atol=1e-9)
+    foreign.check_gpu(potential, mlcalc.load(f"metatomic:{file}", device="cuda"), potential.provides)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import importlib.util
 import os
-import sys
 
 import ase
 import foreign_potentials as foreign
@@ -113,17 +112,8 @@ def test_jacobian_by_both_routes(double):
 
 
 def test_product_with_the_jacobian_of_the_direct_force(double):
-    """Against differences of forces, of a molecule without cell, where the torque taken off depends on positions."""
-    structure = Structure.from_ase(molecule("CH3CH2OH"))
-    neighbours = mlcalc.neighbour_list(structure, double.cutoff, skin=0.1)
-    left, right = torch.randn(2, structure.n_atoms, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    positions = structure.positions.clone().requires_grad_()
-    force = double.differentiable(structure.at(positions), neighbours, Wanted.DIRECT).direct_force
-    (product,) = torch.autograd.grad(force, positions, left)
-    ends = [structure.at(structure.positions + step * right) for step in (foreign.STEP, -foreign.STEP)]
-    plus, minus = (double.evaluate(one, neighbours, Wanted.DIRECT).direct_force for one in ends)
-    slope = float((left * (plus - minus)).sum()) / (2 * foreign.STEP)
-    assert float((product * right).sum()) == pytest.approx(slope, rel=1e-5)
+    """Of a molecule without cell, where the torque taken off depends on positions."""
+    foreign.check_direct_product(double, molecule("CH3CH2OH"))
 
 
 def test_neighbours_and_batches(double):
@@ -169,13 +159,8 @@ def test_names_and_files(pretrained, regressors, potentials, monkeypatch, tmp_pa
     other.model.gnn_stacks[0]._receive_attn.bias += 1.0
     torch.save(other.state_dict(), tmp_path / "w.ckpt")
     torch.save(regressors["direct"].model.atom_emb.state_dict(), tmp_path / "part.ckpt")
-    try:
-        foreign.disturb()
-        disturbed = foreign.torch_state()
+    with foreign.torch_untouched():
         found = mlcalc.load(f"orb:{name}?weights={tmp_path}/w.ckpt")
-        assert foreign.torch_state() == disturbed
-    finally:
-        foreign.restore(start)
     assert (found.name, found.dtype) == (name, torch.float32)
     assert found.fingerprint == Orb("", copy.deepcopy(other)).fingerprint != potentials["both"].fingerprint
 
@@ -198,19 +183,9 @@ def test_names_and_files(pretrained, regressors, potentials, monkeypatch, tmp_pa
 
 
 def test_a_missing_package(monkeypatch):
-    for name in [name for name in sys.modules if name.partition(".")[0] == "orb_models"]:
-        monkeypatch.delitem(sys.modules, name)
-    monkeypatch.setitem(sys.modules, "orb_models", None)
-    with pytest.raises(UsageError, match=r"pip install 'mlcalc\[orb\]'") as caught:
-        mlcalc.load("orb:orb-v2")
-    assert "\n" not in str(caught.value)
+    foreign.check_missing_package(monkeypatch, "orb_models", "orb", "orb:orb-v2")
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
 def test_gpu_agrees_with_cpu(double):
-    structure = Structure.from_ase(foreign.salt(), device="cuda")
-    on_gpu = copy.deepcopy(double).to("cuda")
-    found = on_gpu.evaluate(structure, mlcalc.neighbour_list(structure, on_gpu.cutoff), double.provides)
-    for name, value in vars(foreign.evaluate(double, foreign.salt(), double.provides)).items():
-        if value is not None:
-            torch.testing.assert_close(getattr(found, name).cpu(), value, rtol=1e-9, atol=1e-9)
+    foreign.check_gpu(double, copy.deepcopy(double).to("cuda"), double.provides)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import ase
@@ -14,7 +13,7 @@ from ase.build import molecule
 import mlcalc
 from mlcalc.errors import CheckpointError, UsageError
 from mlcalc.potentials import FAMILIES, names
-from mlcalc.potentials.foreign import foreign_module
+from mlcalc.potentials.foreign import foreign_module, undisturbed
 from mlcalc.potentials.sevennet import BUNDLED, SevenNet
 from mlcalc.structure import Structure
 
@@ -23,7 +22,8 @@ NEEDS = "missing: sevenn (pip install 'mlcalc[sevennet]')"
 
 @pytest.fixture(scope="module")
 def potential() -> SevenNet:
-    pytest.importorskip("sevenn", reason=NEEDS)
+    with undisturbed():
+        pytest.importorskip("sevenn.calculator", reason=NEEDS)
     return mlcalc.load("7net-0")
 
 
@@ -119,13 +119,8 @@ def test_torch_is_left_as_it_was(potential, monkeypatch):
         return network
 
     monkeypatch.setattr(sevenn.checkpoint.SevenNetCheckpoint, "build_model", builds_and_disturbs)
-    try:
-        foreign.disturb()
-        disturbed = foreign.torch_state()
+    with foreign.torch_untouched():
         again = mlcalc.load("7net-0")
-        assert foreign.torch_state() == disturbed
-    finally:
-        foreign.restore(start)
     assert again.fingerprint == potential.fingerprint
 
 
@@ -142,13 +137,7 @@ def test_an_import_leaves_torch_as_it_was(monkeypatch, tmp_path, capsys):
 
 
 def test_a_missing_package(monkeypatch):
-    for name in [name for name in sys.modules if name.partition(".")[0] == "sevenn"]:
-        monkeypatch.delitem(sys.modules, name)
-    monkeypatch.setitem(sys.modules, "sevenn", None)
-    for name in ("7net-0", "sevennet:some/file.pth"):
-        with pytest.raises(UsageError, match=r"pip install 'mlcalc\[sevennet\]'") as caught:
-            mlcalc.load(name)
-        assert "\n" not in str(caught.value)
+    foreign.check_missing_package(monkeypatch, "sevenn", "sevennet", "7net-0", "sevennet:some/file.pth")
 
 
 def test_names():
@@ -159,12 +148,7 @@ def test_names():
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
 def test_gpu_agrees_with_cpu(double):
-    structure = Structure.from_ase(foreign.salt(), device="cuda")
-    on_gpu = foreign.precise(double).to("cuda")
-    found = on_gpu.evaluate(structure, mlcalc.neighbour_list(structure, on_gpu.cutoff), foreign.EVERYTHING)
-    for name, value in vars(foreign.evaluate(double, foreign.salt())).items():
-        if value is not None:
-            torch.testing.assert_close(getattr(found, name).cpu(), value, rtol=1e-9, atol=1e-9)
+    foreign.check_gpu(double, foreign.precise(double).to("cuda"))
 
 
 def test_it_can_be_divided_among_processes(potential):

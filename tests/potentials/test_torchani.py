@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import importlib.util
 import os
-import sys
 
 import ase
 import foreign_potentials as foreign
@@ -127,13 +126,8 @@ def test_names(models, potential, monkeypatch):
         return found
 
     monkeypatch.setattr(models, "ANI2x", builds_and_disturbs)
-    try:
-        foreign.disturb()
-        disturbed = foreign.torch_state()
+    with foreign.torch_untouched():
         found = mlcalc.load("torchani:ANI2x")
-        assert foreign.torch_state() == disturbed
-    finally:
-        foreign.restore(start)
     assert (found.name, found.dtype, found.fingerprint) == ("ANI2x", torch.float32, potential.fingerprint)
     assert all(hasattr(models, name) for name in NAMES)
 
@@ -149,12 +143,7 @@ def test_names(models, potential, monkeypatch):
 
 
 def test_a_missing_package(monkeypatch):
-    for name in [name for name in sys.modules if name.partition(".")[0] == "torchani"]:
-        monkeypatch.delitem(sys.modules, name)
-    monkeypatch.setitem(sys.modules, "torchani", None)
-    with pytest.raises(UsageError, match=r"pip install 'mlcalc\[torchani\]'") as caught:
-        mlcalc.load("torchani:ANI2x")
-    assert "\n" not in str(caught.value)
+    foreign.check_missing_package(monkeypatch, "torchani", "torchani", "torchani:ANI2x")
 
 
 def test_it_can_be_divided_among_processes(potential):
