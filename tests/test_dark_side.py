@@ -77,9 +77,10 @@ def test_numbers_of_the_page_show_what_it_says() -> None:
     assert rose == pytest.approx(should, rel=0.1)  # dE/dt is the power, but for the integrator's error
     heated = [analysis.power(runs[f"nve-strength{s}"]).value for s in (3, 10)]
     assert 3 < heated[1] / heated[0] < 30  # as the square, 11
-    for name in ("bussi-strength10", "bussi-forces"):
+    for name in ("gle-strength10", "bussi-forces"):
         hydrogen = analysis.temperature(runs[name], "H")
         assert hydrogen.value - 3 * hydrogen.error > 300
+    assert min(analysis.last_temperature(runs["bussi-strength10"], element) for element in "HO") > 400
 
 
 def test_amplified_difference_of_forces() -> None:

@@ -95,6 +95,12 @@ def temperature(run: Kept, element: str) -> Number:
     return _mean(run.temperature_K[element][run.settled])
 
 
+def last_temperature(run: Kept, element: str, last_ps: float = 0.5) -> float:
+    """K, at the end of a run that does not come to rest."""
+    late = run.time_ps > run.length_ps - last_ps
+    return float(run.temperature_K[element][late].mean())
+
+
 def temperature_difference(run: Kept) -> Number:
     """Of hydrogen over oxygen, K."""
     return _mean((run.temperature_K["H"] - run.temperature_K["O"])[run.settled])

@@ -25,7 +25,7 @@ from mlcalc.trajectory import read_trajectory
 
 TEMPERATURE_K = 300.0
 INNER_FS, FRAME_FS = 0.5, 4.0  # frames reach up to 4170 cm⁻¹
-ROUNDS_PS = (1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0, 12.0, 15.0)
+ROUNDS_PS = (1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0, 12.0, 15.0, 20.0, 25.0)
 EQUILIBRATION_PS = 2.0
 
 BUSSI = Bussi(TEMPERATURE_K, 0.1, seed=1)
@@ -85,18 +85,18 @@ def _langevin(time_fs: float) -> Langevin:
 
 
 COMPARED = (
-    Run("bussi-direct", "direct", 15, BUSSI),
-    Run("bussi-conservative", "conservative", 15, BUSSI),
-    Run("bussi-mts8", "mts", 15, BUSSI, n_inner=8),
-    Run("langevin10-direct", "direct", 15, _langevin(10)),
-    Run("langevin100-direct", "direct", 15, _langevin(100)),
+    Run("bussi-direct", "direct", 25, BUSSI),
+    Run("bussi-conservative", "conservative", 25, BUSSI),
+    Run("bussi-mts8", "mts", 25, BUSSI, n_inner=8),
+    Run("langevin10-direct", "direct", 25, _langevin(10)),
+    Run("langevin100-direct", "direct", 25, _langevin(100)),
 )
 RUNS = (
     *COMPARED,
-    Run("nve-direct", "direct", 10),
-    Run("nve-mts8", "mts", 10, n_inner=8),
+    Run("nve-direct", "direct", 20),
+    Run("nve-mts8", "mts", 25, n_inner=8),
     Run("nve-mts16", "mts", 2, n_inner=16),
-    Run("nve-conservative", "conservative", 10),
+    Run("nve-conservative", "conservative", 15),
     Run("nve-forces", "direct", 1, learnt=True),
     Run("bussi-forces", "direct", 15, BUSSI, learnt=True),
     Run("gle-forces", "direct", 4, SMOOTH_GLE, learnt=True),

@@ -25,7 +25,8 @@ from mlcalc.trajectory import Trajectory, read_trajectory
 
 Array = NDArray[np.float64]
 _FEWEST = 64  # frames, to be diagnosed
-_BLOCKS = 4  # of a mean-square displacement
+#: Blocks of a mean-square displacement: slopes of atoms that leave their cages, and of atoms still within them
+_BLOCKS = {"diffusion": 8, "early diffusion": 32}
 _RAW = ("drift", "temperature")  # kept as raw series, of which the page makes its numbers
 
 
@@ -124,18 +125,19 @@ def _diagnosed(
         if curve.diagnostic not in _RAW
     }
     findings = {row.label.strip(): row.finding for row in found.rows if row.diagnostic not in _RAW}
-    for one in _diffusion(frames):
-        curves["diffusion", one.element] = Curve(one.lag_ps, one.displacement, one.standard_error)
-        findings |= {f"diffusion of {one.element}": one.coefficient, f"exponent of {one.element}": one.exponent}
+    for name, blocks in _BLOCKS.items():
+        enough = frames.n_frames >= 4 * blocks
+        for one in _diffusion(frames, blocks) if enough else ():
+            curves[name, one.element] = Curve(one.lag_ps, one.displacement, one.standard_error)
+            findings[f"{name} of {one.element}"] = one.coefficient
     return curves, findings
 
 
-def _diffusion(frames: Frames) -> tuple[mean_square_displacement.Diffusion, ...]:
-    """From few long blocks: in water the slope of short times is that of an atom in its cage."""
+def _diffusion(frames: Frames, blocks: int) -> tuple[mean_square_displacement.Diffusion, ...]:
     labels = [chemical_symbols[number] for number in frames.numbers]
     assert frames.time_ps is not None and frames.positions is not None
     time, r = frames.time_ps, frames.positions
-    measured = estimate(lambda: mean_square_displacement.measure(time, r, frames.masses, labels, blocks=_BLOCKS))
+    measured = estimate(lambda: mean_square_displacement.measure(time, r, frames.masses, labels, blocks=blocks))
     found: tuple[mean_square_displacement.Diffusion, ...] = measured[0]
     return found
 
