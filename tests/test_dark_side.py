@@ -71,7 +71,7 @@ def test_numbers_of_the_page_show_what_it_says() -> None:
     runs = page.read_runs(RESULTS)
     direct = analysis.drift(runs["nve-direct"])
     assert direct.value > 3 * direct.error
-    for name in ("bussi-conservative", "bussi-mts8"):
+    for name in ("bussi-conservative", "bussi-mts8", "nve-conservative", "nve-mts8"):
         assert abs(analysis.drift(runs[name]).value) < 0.2 * direct.value
     rose, should = analysis.gained(runs["nve-direct"])
     assert rose == pytest.approx(should, rel=0.1)  # dE/dt is the power, but for the integrator's error
@@ -80,6 +80,10 @@ def test_numbers_of_the_page_show_what_it_says() -> None:
     for name in ("gle-strength10", "bussi-forces"):
         hydrogen = analysis.temperature(runs[name], "H")
         assert hydrogen.value - 3 * hydrogen.error > 300
+    early = "early diffusion of O"
+    free = analysis.finding(runs["bussi-conservative"], early)
+    weak, strong = (free.over(analysis.finding(runs[f"langevin{time}-direct"], early)) for time in (100, 10))
+    assert weak.value - 3 * weak.error > 1 and weak.value + 3 * weak.error < strong.value - 3 * strong.error
     assert min(analysis.last_temperature(runs["bussi-strength10"], element) for element in "HO") > 400
 
 

@@ -166,9 +166,7 @@ def _baths(runs: Mapping[str, Kept]) -> dict[str, str]:
         for short, name in (
             ("direct", "bussi-direct"),
             ("forces", "bussi-forces"),
-            ("gle", "gle-strength1"),
             ("gle10", "gle-strength10"),
-            ("ten", "bussi-strength10"),
             ("langevin10", "langevin10-direct"),
             ("langevin100", "langevin100-direct"),
         )
