@@ -1,8 +1,9 @@
 """SevenNet: an equivariant message-passing network for most elements (Y. Park et al., doi:10.1021/acs.jctc.4c00190).
 
-The layers are those of the package `sevenn`, from the embedding of edges to the energies by atom. Edges come from our
-neighbour list, derivatives from `mlcalc.potentials.autodiff`: nothing leaves the device, batches are allowed, and the
-derivatives can be differentiated again.
+The layers are those of the package `sevenn`, from the embedding of edges to the energies by atom; on a CPU their
+convolutions are computed in another order (`sevennet_convolution.py`). Edges come from our neighbour list, derivatives
+from `mlcalc.potentials.autodiff`: nothing leaves the device, batches are allowed, and the derivatives can be
+differentiated again.
 
 A checkpoint of SevenNet is a pickle, and a pickle can run any code when it is read. Read are only the files inside the
 installed package, by their names, and a file that the user names: "sevennet:/path/to/checkpoint.pth". Name none that
@@ -25,6 +26,7 @@ from mlcalc.evaluation import Wanted
 from mlcalc.potentials.autodiff import AutodiffPotential, Graph
 from mlcalc.potentials.foreign import foreign_module, undisturbed
 from mlcalc.potentials.potential import check_elements
+from mlcalc.potentials.sevennet_convolution import Convolution, Stretch, stretches
 from mlcalc.structure import Structure
 
 #: name → the file in the package. Left out: weights that it would download, or that ask for a level of theory (modal)
@@ -60,6 +62,8 @@ class SevenNet(AutodiffPotential):
         steps = dict(network.named_children())
         last = list(steps).index(_LAST)
         self.steps = nn.ModuleDict({key: steps[key] for key in list(steps)[: last + 1] if key != _ONE_HOT})
+        convolutions = {key: Convolution(step) for key, step in self.steps.items() if Convolution.fits(step)}
+        self._quick = nn.ModuleDict(convolutions)  # no parameters of its own, so that the state is the package's
         places: dict[int, int] = dict(network.type_map)
         self.numbers = tuple(sorted(places))
         self.settings = {**settings, "type_map": sorted(places.items())}
@@ -82,8 +86,16 @@ class SevenNet(AutodiffPotential):
             key.EDGE_IDX: torch.stack([graph.centre, graph.neighbour]),
             key.EDGE_VEC: graph.vectors,
         }
-        for step in self.steps.values():
-            data = step(data)
+        edges: list[Stretch] = []
+        for name, step in self.steps.items():
+            # on a GPU, where this has not been measured yet, the package's own
+            if name not in self._quick or graph.vectors.device.type != "cpu":
+                data = step(data)
+                continue
+            if not edges:
+                by_edge = data[key.EDGE_EMBEDDING], data[key.EDGE_ATTR]
+                edges = stretches(graph.centre, graph.neighbour, *by_edge, graph.n_atoms)
+            data[key.NODE_FEATURE] = self._quick[name](step, data[key.NODE_FEATURE], edges)
         return data[key.ATOMIC_ENERGY].squeeze(1), None
 
     def check_species(self, structure: Structure) -> None:

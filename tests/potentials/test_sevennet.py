@@ -57,6 +57,26 @@ def test_other_weights_agree_with_the_packages_calculator(potential):
     assert other.fingerprint != potential.fingerprint
 
 
+@pytest.mark.parametrize("name", ["7net-0", "7net-l3i5"])
+def test_convolutions_are_the_packages(potential, name):
+    """Neighbours first against edges first, in float64, with 0, 1, 2 and up to 43 neighbours.
+
+    The package keeps its Clebsch–Gordan coefficients in float32, which leaves 8e-9 here; hence 1e-7.
+    """
+    quick, slow = (foreign.precise(mlcalc.load(name)) for _ in range(2))
+    assert len(quick._quick) == 5
+    slow._quick.clear()
+    atoms = foreign.few_waters() * (2, 2, 1)
+    atoms += ase.Atoms("NaClNaNa", [[40, 0, 0], [42.5, 0, 0], [45, 0, 0], [60, 0, 0]])
+    atoms.pbc, atoms.cell = False, None
+    assert len(atoms) > 2 * 32
+    found, expected = foreign.evaluate(quick, atoms), foreign.evaluate(slow, atoms)
+    for key in ("energy", "conservative_force", "virial"):
+        theirs = getattr(expected, key)
+        assert bool(theirs.abs().max() > 0.1)
+        assert float((getattr(found, key) - theirs).abs().max() / theirs.abs().max()) < 1e-7
+
+
 def test_force_and_virial_are_derivatives(double):
     foreign.check_derivatives(double, foreign.salt())
 
