@@ -7,7 +7,8 @@ side, a stretch of either in turn. It asserts nothing.
 
 With `--radial-distribution FOLDER` they run in a Langevin bath instead, with random numbers of their own, one after the
 other; the radial distribution functions after the first picosecond go to results/, a picosecond at a time. Frames are
-kept in FOLDER, and a run that was cut off goes on.
+kept in FOLDER, and a run that was cut off goes on. Where the teacher alone would take too long, `--reference exact`
+samples its canonical distribution by hybrid Monte Carlo in its place, with the student in the moves.
 """
 
 from __future__ import annotations
@@ -19,9 +20,11 @@ import time
 from pathlib import Path
 from typing import Any
 
+import ase
 import ase.io
 import numpy as np
 import torch
+from exact_sampling import Sampling, sample
 
 import mlcalc
 from mlcalc.diagnosis import radial_distribution
@@ -54,22 +57,55 @@ def drift(name: str, records: list[Frame], n_atoms: int, temperature: float) -> 
 
 
 def radial_distributions(options: argparse.Namespace, pair: TwoPotentials) -> None:
-    """g(r) of both runs in a bath, the quick one first."""
-    found: dict[str, dict[str, Any]] = json.loads(_RESULTS.read_text()) if _RESULTS.exists() else {}
-    kinds: tuple[tuple[str, Potential, int], ...] = (
-        (f"{options.fast} inside {options.slow}, M = {options.n_inner}", pair, options.n_inner),
-        (f"{options.slow} alone", pair.slow, 1),
-    )
-    for seed, (name, potential, n_inner) in enumerate(kinds):
+    """g(r) of both runs in a bath, the quick one first; or of one, where they are made side by side."""
+    system = Path(options.structure).stem if options.structure else "water box"
+    inside = f"{system}: {Path(options.fast).stem} inside {options.slow}, M = {options.n_inner}"
+    reference = f"{system}: {options.slow} " + ("alone" if options.reference == "alone" else "exactly")
+    for seed, name in enumerate((inside, reference)):
+        if options.only not in (None, seed):
+            continue
         path = options.radial_distribution / f"{seed}.trajectory"
         for picosecond in range(1, math.ceil(options.picoseconds + _EQUILIBRATION_PS) + 1):
-            _in_a_bath(options, potential, n_inner, seed, picosecond, path)
+            said = {}
+            if name is inside:
+                _in_a_bath(options, pair, options.n_inner, seed, picosecond, path)
+            elif options.reference == "alone":
+                _in_a_bath(options, pair.slow, 1, seed, picosecond, path)
+            else:
+                said["taken"] = _exactly(options, pair, seed, picosecond, path)
             if picosecond > _EQUILIBRATION_PS:
-                found[name] = _distribution(path)
-                _RESULTS.write_text(json.dumps(found) + "\n")
-                print(f"{name}: {picosecond} ps, {found[name]['temperature_K']:.0f} K", flush=True)
-    one, other = (found[name] for name, _, _ in kinds)
-    print(f"mean square of their difference over its variance: {apart(one, other):.2f}")
+                _write(name, {**_distribution(path), **said})
+                print(f"{name}: {picosecond} ps", flush=True)
+    one, other = (_read().get(name) for name in (inside, reference))
+    if one and other:
+        for label in one["pairs"]:
+            found = apart(one["pairs"][label], other["pairs"][label])
+            print(f"{label}: mean square of their difference over its variance {found:.2f}")
+
+
+def _read() -> dict[str, Any]:
+    return json.loads(_RESULTS.read_text()) if _RESULTS.exists() else {}
+
+
+def _write(name: str, found: dict[str, Any]) -> None:
+    """Whole or not at all."""
+    draft = _RESULTS.with_suffix(".part")
+    draft.write_text(json.dumps({**_read(), name: found}) + "\n")
+    draft.replace(_RESULTS)
+
+
+def _exactly(options: argparse.Namespace, pair: TwoPotentials, seed: int, picoseconds: int, path: Path) -> float:
+    """The same by hybrid Monte Carlo; the share of moves that were taken."""
+    outer_fs = options.n_inner * options.inner_timestep_fs
+    settings = Sampling(
+        options.temperature_K,
+        _FRICTION,
+        options.inner_timestep_fs,
+        options.n_inner,
+        stride=round(_FRAME_FS / outer_fs),
+        seed=seed,
+    )
+    return sample(pair, Structure.from_ase(_atoms(options)), settings, round(1000 * picoseconds / outer_fs), path)
 
 
 def _in_a_bath(
@@ -89,7 +125,7 @@ def _in_a_bath(
         seed=seed,
         on_drift="continue",  # in a bath the balance of multiple time stepping walks at random
     )
-    simulate(potential, ase.io.read(options.structure), settings, path, restart=True)
+    simulate(potential, _atoms(options), settings, path, restart=True)
 
 
 def _distribution(path: Path) -> dict[str, Any]:
@@ -97,16 +133,22 @@ def _distribution(path: Path) -> dict[str, Any]:
     keep = record.time_ps > _EQUILIBRATION_PS
     symbols = [ase.data.chemical_symbols[number] for number in record.numbers]
     cells = np.broadcast_to(record.cell, (int(keep.sum()), 3, 3))
-    (found, *_) = radial_distribution.measure(record.positions[keep], cells, record.periodic, symbols)
+    found = radial_distribution.measure(record.positions[keep], cells, record.periodic, symbols)
     kinetic, freedom = record.kinetic_energy[keep].mean(), 3 * record.n_atoms  # the bath moves the centre of mass, too
     return {
         "picoseconds": float(record.time_ps[-1]) - _EQUILIBRATION_PS,
         "temperature_K": temperature_from_kinetic(float(kinetic), freedom),
-        "pair": found.pair,
-        "r": [round(r, 6) for r in found.r.tolist()],
-        "g": [round(g, 6) for g in found.g.tolist()],
-        "standard_error": [round(error, 6) for error in found.standard_error.tolist()],
+        "pairs": {one.pair: _rounded(one) for one in found},
     }
+
+
+def _rounded(one: radial_distribution.RadialDistribution) -> dict[str, list[float]]:
+    columns = {"r": one.r, "g": one.g, "standard_error": one.standard_error}
+    return {name: [round(value, 5) for value in column.tolist()] for name, column in columns.items()}
+
+
+def _atoms(options: argparse.Namespace) -> ase.Atoms:
+    return ase.io.read(options.structure) if options.structure else mlcalc.water_box()
 
 
 def apart(one: dict[str, Any], other: dict[str, Any]) -> float:
@@ -121,13 +163,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--slow", required=True)
     parser.add_argument("--fast", required=True)
-    parser.add_argument("--structure", required=True)
+    parser.add_argument("--structure", help="(default: the bundled water box)")
     parser.add_argument("--n-inner", type=int, default=8)
     parser.add_argument("--inner-timestep-fs", type=float, default=1.0)
     parser.add_argument("--picoseconds", type=float, default=1.0)
     parser.add_argument("--temperature-K", type=float, default=300.0)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--radial-distribution", type=Path, metavar="FOLDER")
+    parser.add_argument("--reference", choices=("alone", "exact"), default="alone")
+    parser.add_argument("--only", type=int, choices=(0, 1), help="0: with the student, 1: the reference")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     keep_freed_memory()
@@ -136,7 +180,7 @@ def main() -> None:
     if options.radial_distribution:
         options.radial_distribution.mkdir(parents=True, exist_ok=True)
         return radial_distributions(options, pair)
-    structure = Structure.from_ase(ase.io.read(options.structure))
+    structure = Structure.from_ase(_atoms(options))
     outer_fs = options.n_inner * options.inner_timestep_fs
     momenta = maxwell_boltzmann(structure, 2 * options.temperature_K, seed=0)  # half becomes potential energy
     bath = Ensemble(Langevin(options.temperature_K, friction_per_ps=5.0))
