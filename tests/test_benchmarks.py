@@ -130,7 +130,7 @@ def test_boxes_are_repeated_evenly():
 def test_exact_sampling_of_a_force_that_is_no_gradient(tmp_path):
     """Wells have a mean energy of 3/2 kT. The direct force has a curl, λ = 0.4; the outer step is a third of a period.
 
-    Multiple time stepping in a bath is 5 % too high there, seven errors; hybrid Monte Carlo rejects a sixth of the steps.
+    Multiple time stepping in a bath is 5 % too high there, seven errors; hybrid Monte Carlo rejects every sixth step.
     """
     import ase
     from exact_sampling import Sampling, sample
