@@ -2,8 +2,8 @@
 
     python benchmarks/adapters.py --output results/adapters.json
 
-Both sides are timed in turn, each in a process of its own, after it has evaluated once; peak memory is what that process
-holds beyond what it held before its first evaluation. One thread. It asserts nothing.
+Both sides are timed in turn, each in a process of its own, after it has evaluated once; peak memory is what that
+process holds beyond what it held before its first evaluation. One thread. It asserts nothing.
 """
 
 from __future__ import annotations
