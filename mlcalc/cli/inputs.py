@@ -10,7 +10,7 @@ from typing import Any
 from mlcalc.errors import UsageError
 
 
-def read_structure(path: str | None, index: str | int = -1) -> tuple[Any, str]:
+def read_structure(path: str | None, index: str | int = -1, argument: str = "structure") -> tuple[Any, str]:
     """(the last frame of a file or all of them, index ":", or the bundled water box; its name)"""
     import ase.io
 
@@ -19,12 +19,12 @@ def read_structure(path: str | None, index: str | int = -1) -> tuple[Any, str]:
     if path is None:
         return mlcalc.water_box(), "bundled water box"
     if not Path(path).is_file():
-        raise UsageError(f"structure: no file {path}; give the path of a file that ASE reads, such as extended XYZ")
+        raise UsageError(f"{argument}: no file {path}; give the path of a file that ASE reads, such as extended XYZ")
     try:
         atoms = ase.io.read(path, index)
     except Exception as error:  # ASE's readers raise whatever their parsers meet
         reason = str(error).strip().splitlines()[:1] or [type(error).__name__]
-        raise UsageError(f"structure: ASE cannot read {path} ({reason[0]}); check the file and its ending") from error
+        raise UsageError(f"{argument}: ASE cannot read {path} ({reason[0]}); check the file and its ending") from error
     return atoms, Path(path).name
 
 

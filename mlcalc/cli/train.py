@@ -89,6 +89,10 @@ def add_distill(commands: Any) -> None:
     )  # fmt: skip
     one.add_argument("--inner-timestep-fs", type=TIMESTEP, metavar="DT", help="(default: 0.5 with hydrogen, else 1)")
     one.add_argument("--cutoff", type=number(0, 100, "Å"), metavar="R", help="Å, of the student (default: 4.5)")
+    one.add_argument("--initial", metavar="X", help="a potential of ours to start from, of the same elements")
+    one.add_argument(
+        "--configurations", metavar="FILE", help="more frames of the same atoms, labelled in the first round"
+    )
     one.add_argument("--frames", type=COUNT, metavar="N", help="labelled in each round (default: 80)")
     one.add_argument("--rounds", type=COUNT, metavar="N", help="at most (default: 5)")
     one.add_argument("--steps-round", type=COUNT, metavar="N", help="of training, each round (default: 1500)")
@@ -105,11 +109,18 @@ def distill(arguments: argparse.Namespace) -> int:
     from mlcalc.audit.progress import Reporter
     from mlcalc.cli.inputs import load_potential, read_structure, writable
     from mlcalc.distillation.run import DistillSettings, distill, summary
+    from mlcalc.errors import UsageError
 
+    if arguments.initial and arguments.cutoff:
+        raise UsageError(
+            f"cutoff: got {arguments.cutoff:g} Å with --initial {arguments.initial}, whose cutoff the student keeps; "
+            "leave it out"
+        )
     temperatures = tuple(arguments.temperature_K)
     given = {
         "inner_timestep_fs": arguments.inner_timestep_fs,
         "cutoff": arguments.cutoff,
+        "initial": arguments.initial,
         "n_frames": arguments.frames,
         "n_rounds": arguments.rounds,
         "steps_round": arguments.steps_round,
@@ -122,7 +133,11 @@ def distill(arguments: argparse.Namespace) -> int:
     )
     path = writable(arguments.output, "out")
     atoms, _ = read_structure(arguments.structure)
+    more = arguments.configurations
+    configurations = read_structure(more, ":", "configurations")[0] if more else ()
     with Reporter() as progress:
-        made = distill(load_potential(arguments), atoms, path, settings, progress=progress)
+        made = distill(
+            load_potential(arguments), atoms, path, settings, configurations=configurations, progress=progress
+        )
     print(summary(made))
     return 0

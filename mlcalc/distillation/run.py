@@ -1,6 +1,8 @@
 """From a teacher and a structure to a student that makes the teacher's dynamics cheaper.
 
-1. A first student learns from rattled cells.
+1. A first student learns from rattled cells, and from configurations that the user has, say of a cheap potential's
+   dynamics. It may start from an existing potential of the same elements, whatever its level of theory: what that has
+   learnt of molecules it need not learn again.
 2. Rounds: dynamics with the student inside and the teacher outside, whose evaluations at the outer steps are labels
    that cost nothing more; the student's error on these fresh frames is noted, then it learns from them too. The rounds
    end when that error stops falling.
@@ -11,8 +13,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -22,17 +25,18 @@ import torch
 from ase.data import chemical_symbols
 
 from mlcalc.distillation.examination import Examination, examine, force_error
-from mlcalc.distillation.sampling import dynamics_frames, rattled_frames, read_frames, write_frames
+from mlcalc.distillation.sampling import dynamics_frames, labelled_frames, rattled, read_frames, write_frames
 from mlcalc.errors import UsageError
 from mlcalc.evaluation import Wanted
 from mlcalc.neighbours import neighbour_list
 from mlcalc.potentials.checkpoint import save_checkpoint
 from mlcalc.potentials.network import Network
+from mlcalc.potentials.painn import PaiNN
 from mlcalc.potentials.potential import Potential
 from mlcalc.structure import Structure
 from mlcalc.training.data import Frame
 from mlcalc.training.losses import Weights
-from mlcalc.training.run import TrainingSettings, build_network
+from mlcalc.training.run import TrainingSettings, build_network, initial_network
 from mlcalc.training.trainer import Stage, Trainer
 
 Progress = Callable[[str, int, int], None]
@@ -46,13 +50,14 @@ class DistillSettings:
     ----------
     temperatures_K : of the dynamics; the first is the one that the student is made for
     inner_timestep_fs : of the student in multiple time stepping; None for 0.5 fs with hydrogen, else 1 fs
+    initial : name or file of a potential of ours for the student to start from, with its cutoffs and sizes
     n_first : rattled frames of the first round
     n_frames : of each later round; n_rounds : at most so many of these
     stop_at : rounds end when the error on fresh frames is above this fraction of what it was a round before
     steps_round, steps_last : optimiser steps of each round and of the last training
     cutoff : Å, of the student
     ladder_ps : ps, of each run that tells how long the outer step may be
-    sizes : of the student, see `TrainingSettings`
+    sizes : of a student that starts afresh, see `TrainingSettings`; cutoff likewise
     """
 
     temperatures_K: tuple[float, ...] = (300.0, 450.0)
@@ -66,6 +71,7 @@ class DistillSettings:
     cutoff: float = 4.5
     ladder_ps: float = 0.5
     seed: int = 0
+    initial: str | None = None
     sizes: tuple[tuple[str, int], ...] = (("channels", 32), ("n_layers", 2), ("hidden", 64))
 
     def __post_init__(self) -> None:
@@ -100,6 +106,7 @@ def distill(
     path: str | Path,
     settings: DistillSettings | None = None,
     *,
+    configurations: Sequence[ase.Atoms] = (),
     progress: Progress | None = None,
 ) -> Distilled:
     """Distil a student with direct forces; goes on where an earlier call with the same arguments was cut off.
@@ -109,11 +116,12 @@ def distill(
     teacher : with an energy and conservative forces
     atoms : the system that the student is for
     path : of the checkpoint to write, ending in .safetensors; a folder beside it keeps frames and training states
+    configurations : more places of the same atoms, in any cell, for the first round
 
     Raises
     ------
     UsageError
-        for unusable settings, or a teacher that does not know the elements.
+        for unusable settings, a teacher that does not know the elements, or configurations of other atoms.
     """
     path = Path(path)
     if path.suffix != ".safetensors":
@@ -121,7 +129,8 @@ def distill(
     teacher.check_wanted(Wanted.ENERGY | Wanted.CONSERVATIVE)
     structure = Structure.from_ase(atoms, device=teacher.device, dtype=torch.float64)
     teacher.check_species(structure)
-    return _Distillation(teacher, structure, path, settings or DistillSettings(), progress or _silent).run()
+    more = [_same_atoms(one, atoms, k, teacher) for k, one in enumerate(configurations)]
+    return _Distillation(teacher, structure, path, settings or DistillSettings(), progress or _silent, more).run()
 
 
 def summary(made: Distilled) -> str:
@@ -151,6 +160,15 @@ def summary(made: Distilled) -> str:
     return "\n".join(lines)
 
 
+def _same_atoms(one: ase.Atoms, atoms: ase.Atoms, k: int, teacher: Potential) -> Structure:
+    if one.numbers.tolist() != atoms.numbers.tolist() or one.pbc.tolist() != atoms.pbc.tolist():
+        raise UsageError(
+            f"configurations: number {k} ({one.get_chemical_formula()}) has other atoms, another order or other "
+            f"periodic directions than the structure ({atoms.get_chemical_formula()}); give frames of the same system"
+        )
+    return Structure.from_ase(one, device=teacher.device, dtype=torch.float64)
+
+
 def _silent(stage: str, done: int, total: int) -> None:
     pass
 
@@ -162,6 +180,7 @@ class _Distillation:
     path: Path
     settings: DistillSettings
     progress: Progress
+    configurations: list[Structure]
     training: list[Frame] = field(default_factory=list)
     validation: list[Frame] = field(default_factory=list)
 
@@ -170,7 +189,7 @@ class _Distillation:
         self._same_run()
         settings = self.settings
         self._add(self._frames(0, None))
-        student = self._train(self._new(), 0, settings.steps_round, 1e-3)
+        student = self._train(build_network(self._training_settings, self.training), 0, settings.steps_round, 1e-3)
         errors: list[float] = []
         for k in range(1, settings.n_rounds + 1):
             fresh = self._frames(k, student)
@@ -209,6 +228,7 @@ class _Distillation:
         """Refuse a folder that another run has left."""
         mine = {"teacher": self.teacher.fingerprint, "settings": json.loads(json.dumps(asdict(self.settings)))}
         mine |= {name: getattr(self.structure, name).tolist() for name in ("numbers", "positions", "cell", "periodic")}
+        mine["configurations"] = [[one.positions.sum().item(), one.cell.sum().item()] for one in self.configurations]
         note = self.folder / "settings.json"
         if note.exists() and json.loads(note.read_text()) != mine:
             raise UsageError(
@@ -217,17 +237,33 @@ class _Distillation:
             )
         note.write_text(json.dumps(mine))
 
-    def _new(self) -> Network:
-        short = min(_first_shell(self.structure), self.settings.cutoff)
-        settings = TrainingSettings(
+    @cached_property
+    def _training_settings(self) -> TrainingSettings:
+        settings = self.settings
+        if settings.initial is not None:
+            initial = initial_network(settings.initial)
+            if not isinstance(initial, PaiNN):
+                raise UsageError(
+                    f"initial: {settings.initial!r} is a {type(initial).__name__}; students are PaiNN only"
+                )
+            made_of: dict[str, Any] = dict(initial.hyperparameters)
+            cutoffs = [made_of.pop(name) for name in ("cutoff", "three_body_cutoff", "density_cutoff")]
+            sizes = tuple((name, size) for name, size in made_of.items() if name not in ("species", "form"))
+        else:
+            short = min(_first_shell(self.structure), settings.cutoff)
+            three_body = short if len(self.structure.numbers.unique()) <= 4 else 0.0
+            cutoffs = [settings.cutoff, three_body, min(short + 0.6, settings.cutoff)]
+            sizes = settings.sizes
+        cutoff, three_body_cutoff, density_cutoff = cutoffs
+        return TrainingSettings(
             form="NC",
-            cutoff=self.settings.cutoff,
-            three_body_cutoff=short if len(self.structure.numbers.unique()) <= 4 else 0.0,
-            density_cutoff=min(short + 0.6, self.settings.cutoff),
-            seed=self.settings.seed,
-            sizes=self.settings.sizes,
+            cutoff=cutoff,
+            three_body_cutoff=three_body_cutoff,
+            density_cutoff=density_cutoff,
+            seed=settings.seed,
+            initial=settings.initial,
+            sizes=sizes,
         )
-        return build_network(settings, self.training)
 
     def _frames(self, number: int, student: Network | None) -> list[Frame]:
         """The frames of a round, from its file where there is one."""
@@ -240,7 +276,7 @@ class _Distillation:
                     "lower the temperatures"
                 )
             write_frames(path, made)
-        return read_frames(path, self.structure, self.settings.cutoff)
+        return read_frames(path, self.structure, self._training_settings.cutoff)
 
     def _sample(self, number: int, student: Network | None) -> list[Frame]:
         settings = self.settings
@@ -250,12 +286,10 @@ class _Distillation:
 
         if student is None:
             generator = torch.Generator().manual_seed(settings.seed)
-            return rattled_frames(
+            return labelled_frames(
                 self.teacher,
-                self.structure,
-                settings.cutoff,
-                n_frames=settings.n_first,
-                generator=generator,
+                [*rattled(self.structure, settings.n_first, generator), *self.configurations],
+                self._training_settings.cutoff,
                 progress=count,
             )
         # after the first round, go on from frames of the round before

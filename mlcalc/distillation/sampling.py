@@ -61,23 +61,24 @@ def frame(structure: Structure, evaluation: Evaluation, cutoff: float) -> Frame:
     return Frame(here, neighbour_list(here, cutoff), energy.sum(), force, None)
 
 
-def rattled_frames(
-    teacher: Potential,
-    structure: Structure,
-    cutoff: float,
-    *,
-    n_frames: int,
-    generator: torch.Generator,
-    progress: Progress,
-) -> list[Frame]:
-    """Random displacements, every second in a strained cell; one evaluation of the teacher each."""
-    frames: list[Frame] = []
+def rattled(structure: Structure, n_frames: int, generator: torch.Generator) -> list[Structure]:
+    """Random displacements, every second in a strained cell."""
+    made = []
     for k in range(n_frames):
         cell = strained(structure, generator) if k % 2 else structure
         noise = torch.randn(cell.positions.shape, generator=generator, dtype=torch.float64).to(cell.positions)
-        moved = cell.at(cell.positions + _RATTLES[k % len(_RATTLES)] * noise)
-        frames.append(frame(moved, label(teacher, moved), cutoff))
-        progress(k + 1, n_frames)
+        made.append(cell.at(cell.positions + _RATTLES[k % len(_RATTLES)] * noise))
+    return made
+
+
+def labelled_frames(
+    teacher: Potential, structures: Sequence[Structure], cutoff: float, *, progress: Progress
+) -> list[Frame]:
+    """One evaluation of the teacher each; cutoff in Å, the student's."""
+    frames = []
+    for k, structure in enumerate(structures, 1):
+        frames.append(frame(structure, label(teacher, structure), cutoff))
+        progress(k, len(structures))
     return frames
 
 

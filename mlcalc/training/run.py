@@ -129,11 +129,18 @@ def build_network(settings: TrainingSettings, training: Sequence[Frame]) -> Netw
     if settings.initial is None:
         fit_baseline(network, training)
     else:
-        warm_start(network, _initial(settings.initial), training)
+        warm_start(network, initial_network(settings.initial), training)
     return network
 
 
-def _initial(name: str) -> Network:
+def initial_network(name: str) -> Network:
+    """A potential to start from, by its name or file.
+
+    Raises
+    ------
+    UsageError
+        if it is none of our networks.
+    """
     potential = load(name)
     if not isinstance(potential, Network):
         raise UsageError(f"initial: {name!r} is no trained network of mlcalc; give one of its checkpoints, or water")

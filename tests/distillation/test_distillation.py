@@ -14,7 +14,14 @@ from ase.build import bulk
 from mlcalc.distillation import examination
 from mlcalc.distillation.examination import Examination, Rung, force_error
 from mlcalc.distillation.run import DistillSettings, distill, summary
-from mlcalc.distillation.sampling import dynamics_frames, rattled_frames, read_frames, strained, write_frames
+from mlcalc.distillation.sampling import (
+    dynamics_frames,
+    labelled_frames,
+    rattled,
+    read_frames,
+    strained,
+    write_frames,
+)
 from mlcalc.errors import RunError, UsageError
 from mlcalc.evaluation import Wanted
 from mlcalc.neighbours import neighbour_list
@@ -22,6 +29,7 @@ from mlcalc.potentials.checkpoint import load_checkpoint, read_card
 from mlcalc.potentials.harmonic import Harmonic
 from mlcalc.potentials.lennard_jones import LennardJones
 from mlcalc.structure import Structure
+from mlcalc.training.run import TrainingSettings, build_network
 from mlcalc.trajectory import read_trajectory
 
 TEACHER = LennardJones(epsilon=0.2, sigma=2.3, cutoff=4.4)
@@ -171,7 +179,7 @@ def test_frames_of_a_run_that_flies_apart_are_left_out(tmp_path) -> None:
 def test_kept_frames_come_back_and_damage_is_found(tmp_path) -> None:
     structure = Structure.from_ase(copper())
     generator = torch.Generator().manual_seed(0)
-    frames = rattled_frames(TEACHER, structure, 4.5, n_frames=3, generator=generator, progress=quiet)
+    frames = labelled_frames(TEACHER, rattled(structure, 3, generator), 4.5, progress=quiet)
     write_frames(tmp_path / "a.safetensors", frames)
     for before, after in zip(frames, read_frames(tmp_path / "a.safetensors", structure, 4.5), strict=True):
         assert torch.equal(before.structure.positions, after.structure.positions)
@@ -181,6 +189,37 @@ def test_kept_frames_come_back_and_damage_is_found(tmp_path) -> None:
     (tmp_path / "a.safetensors").write_bytes(data[: len(data) // 2])
     with pytest.raises(RunError, match="damaged"):
         read_frames(tmp_path / "a.safetensors", structure, 4.5)
+
+
+def test_a_student_may_start_from_another_and_learn_from_given_frames(made, tmp_path) -> None:
+    """With next to no training its error is near that of where it comes from, not near that of a fresh one."""
+    settings = replace(SETTINGS, initial=str(made.path), n_rounds=1, steps_round=2, steps_last=2, ladder_ps=0.1)
+    more = [copper(), copper()]
+    for k, atoms in enumerate(more):
+        atoms.set_cell(atoms.cell.array * (0.99 + 0.01 * k), scale_atoms=True)
+        atoms.rattle(0.05, seed=k)
+    path = tmp_path / "student.safetensors"
+    found = distill(TEACHER, copper(), path, settings, configurations=more)
+    source, student = load_checkpoint(made.path), load_checkpoint(path)
+    assert student.hyperparameters == source.hyperparameters
+    labelled = read_frames(
+        path.with_suffix(".distillation") / "frames-0.safetensors", Structure.from_ase(copper()), 4.5
+    )
+    assert found.n_frames == 12 + 2 + 12 and len(labelled) == 14
+    for atoms, frame in zip(more, labelled[12:], strict=True):
+        np.testing.assert_allclose(frame.structure.positions.numpy(), atoms.positions)
+        np.testing.assert_allclose(frame.structure.cell[0].numpy(), atoms.cell.array)
+    parameters = {name: source.hyperparameters[name] for name in ("cutoff", "three_body_cutoff", "density_cutoff")}
+    afresh = build_network(TrainingSettings(form="NC", sizes=SETTINGS.sizes, **parameters), labelled)
+    errors = [force_error(one, labelled) for one in (source, student, afresh)]  # 25, 28, 38 meV/Å
+    assert errors[1] - errors[0] < 0.5 * (errors[2] - errors[0])
+
+    with pytest.raises(UsageError, match="number 1 \\(Ar16\\) has other atoms"):
+        distill(TEACHER, copper(), tmp_path / "no.safetensors", configurations=[copper(), argon()])
+    with pytest.raises(UsageError, match="'water-pet' is a PET"):
+        distill(TEACHER, copper(), tmp_path / "no.safetensors", replace(SETTINGS, initial="water-pet"))
+    with pytest.raises(UsageError, match="knows H, O, but the data hold Cu"):
+        distill(TEACHER, copper(), tmp_path / "other.safetensors", replace(SETTINGS, initial="water"))
 
 
 def test_bad_input_is_refused(tmp_path) -> None:
@@ -194,6 +233,14 @@ def test_bad_input_is_refused(tmp_path) -> None:
 
 def test_the_command(tmp_path, capsys) -> None:
     from mlcalc import cli
+
+    nowhere = ["distill", "--teacher", "lennard_jones", "--out", str(tmp_path / "no.safetensors")]
+    for wrong, says in (
+        (["--initial", "water", "--cutoff", "5"], "cutoff: got 5 Å with --initial water"),
+        (["--configurations", str(tmp_path / "no.xyz")], "configurations: no file"),
+    ):
+        assert cli.main([*nowhere, *wrong]) == 2
+        assert says in capsys.readouterr().err
 
     ase.io.write(tmp_path / "argon.xyz", argon())
     out = tmp_path / "student.safetensors"
