@@ -17,6 +17,7 @@ _FILES = {
     "water-painn": "water-painn.safetensors",
     "water-pet": "water-pet.safetensors",
     "silicon-7net-0": "silicon-7net-0.safetensors",
+    "water-7net-0": "water-7net-0.safetensors",
 }
 #: the names for which weights are there
 NAMES = tuple(name for name, file in _FILES.items() if (_FOLDER / file).is_file())
