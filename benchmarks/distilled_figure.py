@@ -40,7 +40,7 @@ def main() -> None:
             axes.tick_params(labelsize=8)
     rows[0, 0].set_ylabel("g(r)", fontsize=9)
     rows[1, 0].set_ylabel("difference,\n± 2 errors", fontsize=9)
-    rows[0, 0].legend(frameon=False, fontsize=8, loc="upper left")
+    rows[0, 0].legend(frameon=False, fontsize=8, loc="upper right")
     figure.savefig(ROOT / "docs/distilled.png", metadata={"Software": None})
 
 
