@@ -1,6 +1,6 @@
 """Foreign families through their adapters and through their own ASE calculators: time and memory of an evaluation.
 
-    python benchmarks/adapters.py --output results/adapters.json
+    python benchmarks/adapters.py --output benchmarks/results/adapters.json
 
 Both sides are timed in turn, each in a process of its own, after it has evaluated once; peak memory is what that
 process holds beyond what it held before its first evaluation. One thread. It asserts nothing.

@@ -20,7 +20,7 @@ import torch
 from mlcalc import units
 from mlcalc.engines.dynamics import Dynamics, State, Stepping
 from mlcalc.engines.momenta import maxwell_boltzmann
-from mlcalc.errors import RunError
+from mlcalc.errors import RunError, UsageError
 from mlcalc.integrators import noise
 from mlcalc.integrators.phase import kinetic_energy
 from mlcalc.potentials.potential import Potential
@@ -50,6 +50,8 @@ def sample(potential: Potential, structure: Structure, settings: Sampling, n_ste
     """Frames up to an outer step, added to those that the file has; the share of steps that were taken."""
     stepping = Stepping("mts", settings.outer_fs, settings.n_inner)
     dynamics = Dynamics(potential, structure, stepping, skin=0.5)
+    if path.exists() and not read_trajectory(path).n_frames:
+        path.unlink()  # cut off before its first frame
     if path.exists():
         last = read_trajectory(path).frame(-1)
         positions, momenta = torch.tensor(last.positions), torch.tensor(last.momenta)
@@ -80,7 +82,7 @@ def _step(dynamics: Dynamics, state: State, settings: Sampling, step: int) -> tu
     turned = replace(before, phase=replace(before.phase, momenta=-before.phase.momenta))
     try:
         after = dynamics.step(before)
-    except RunError:  # atoms on top of one another: the energy there is infinite
+    except (RunError, UsageError):  # atoms on top of one another: the energy there is infinite
         return turned, False
     change = (_energy(after) - _energy(before)) / kT
     accepted = bool(noise.generator(settings.seed, step, noise.START).uniform() < math.exp(min(0.0, -change)))

@@ -185,6 +185,7 @@ class _Distillation:
     validation: list[Frame] = field(default_factory=list)
 
     def run(self) -> Distilled:
+        _ = self._training_settings  # refuses what cannot be trained before anything is labelled or written
         self.folder.mkdir(parents=True, exist_ok=True)
         self._same_run()
         settings = self.settings
@@ -245,6 +246,12 @@ class _Distillation:
             if not isinstance(initial, PaiNN):
                 raise UsageError(
                     f"initial: {settings.initial!r} is a {type(initial).__name__}; students are PaiNN only"
+                )
+            symbols = [chemical_symbols[number] for number in self.structure.numbers.unique().tolist()]
+            if list(initial.species) != symbols:
+                raise UsageError(
+                    f"initial: {settings.initial!r} knows {', '.join(initial.species)}, but the structure holds "
+                    f"{', '.join(symbols)}; give a potential of the same elements"
                 )
             made_of: dict[str, Any] = dict(initial.hyperparameters)
             cutoffs = [made_of.pop(name) for name in ("cutoff", "three_body_cutoff", "density_cutoff")]

@@ -218,8 +218,9 @@ def test_a_student_may_start_from_another_and_learn_from_given_frames(made, tmp_
         distill(TEACHER, copper(), tmp_path / "no.safetensors", configurations=[copper(), argon()])
     with pytest.raises(UsageError, match="'water-pet' is a PET"):
         distill(TEACHER, copper(), tmp_path / "no.safetensors", replace(SETTINGS, initial="water-pet"))
-    with pytest.raises(UsageError, match="knows H, O, but the data hold Cu"):
-        distill(TEACHER, copper(), tmp_path / "other.safetensors", replace(SETTINGS, initial="water"))
+    with pytest.raises(UsageError, match="'water' knows H, O, but the structure holds Cu"):
+        distill(TEACHER, copper(), tmp_path / "no.safetensors", replace(SETTINGS, initial="water"))
+    assert not (tmp_path / "no.distillation").exists()  # so that the corrected call is not taken for another run
 
 
 def test_bad_input_is_refused(tmp_path) -> None:
