@@ -28,7 +28,7 @@ def main() -> None:
         student, teacher = found[name]["pairs"][pair], found[other]["pairs"][pair]
         r = np.array(student["r"])
         above.plot(r, teacher["g"], color=_BLUE, linewidth=2.4, alpha=0.5, label=_WORDS[other.split()[-1]])
-        above.plot(r, student["g"], color=_RED, linewidth=1.0, label="student inside, M = 8")
+        above.plot(r, student["g"], color=_RED, linewidth=1.0, label=f"student inside, {name.rpartition(', ')[2]}")
         above.set_title(f"{system}, {pair}", fontsize=10, loc="left")
         difference = np.array(student["g"]) - np.array(teacher["g"])
         error = np.hypot(student["standard_error"], teacher["standard_error"])
@@ -40,7 +40,8 @@ def main() -> None:
             axes.tick_params(labelsize=8)
     rows[0, 0].set_ylabel("g(r)", fontsize=9)
     rows[1, 0].set_ylabel("difference,\n± 2 errors", fontsize=9)
-    rows[0, 0].legend(frameon=False, fontsize=8, loc="upper right")
+    for axes in rows[0]:
+        axes.legend(frameon=False, fontsize=8, loc="upper right")
     figure.savefig(ROOT / "docs/distilled.png", metadata={"Software": None})
 
 

@@ -97,6 +97,11 @@ def add_distill(commands: Any) -> None:
     one.add_argument("--rounds", type=COUNT, metavar="N", help="at most (default: 5)")
     one.add_argument("--steps-round", type=COUNT, metavar="N", help="of training, each round (default: 1500)")
     one.add_argument("--steps-last", type=COUNT, metavar="N", help="of the last training (default: 5000)")
+    one.add_argument(
+        "--groups", type=COUNT, metavar="N",
+        help="of five labelled instants, for a stage against what is too fast for kicks (default: none)",
+    )  # fmt: skip
+    one.add_argument("--steps-kicks", type=COUNT, metavar="N", help="of that stage (default: 1500)")
     one.add_argument("--seed", type=SEED, default=0, metavar="N")
     one.add_argument("--device", default="cpu", help="of the teacher: cpu, cuda … (default: cpu)")
     one.add_argument("--dtype", choices=("float32", "float64"), help="of the teacher (default: its own)")
@@ -125,6 +130,8 @@ def distill(arguments: argparse.Namespace) -> int:
         "n_rounds": arguments.rounds,
         "steps_round": arguments.steps_round,
         "steps_last": arguments.steps_last,
+        "n_groups": arguments.groups,
+        "steps_kicks": arguments.steps_kicks,
     }
     settings = DistillSettings(
         temperatures_K=temperatures if len(temperatures) > 1 else (temperatures[0], 1.5 * temperatures[0]),

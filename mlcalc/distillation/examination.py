@@ -31,7 +31,7 @@ from mlcalc.trajectory import Frame as Record
 
 Progress = Callable[[str, int, int], None]
 
-_LADDER = (16, 12, 8, 6, 4, 3, 2)  # the longest outer step costs least and is tried first
+_LADDER = (16, 12, 8, 6, 5, 4, 3, 2)  # the longest outer step costs least and is tried first
 _ROUNDS = 3  # of timing
 _EQUILIBRATION_PS, _EQUILIBRATION_INNER = 0.3, 4
 

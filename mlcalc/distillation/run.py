@@ -7,7 +7,9 @@
    that cost nothing more; the student's error on these fresh frames is noted, then it learns from them too. The rounds
    end when that error stops falling.
 3. A last, longer training on everything.
-4. What it is good for, by running it: error, asymmetry, cost, and the longest outer step that conserves energy.
+4. If asked for, a stage on groups of instants along trajectories, which weighs what of the student's error is too fast
+   for kicks: that heats, and so decides how long the outer step may be.
+5. What it is good for, by running it: error, asymmetry, cost, and the longest outer step that conserves energy.
 """
 
 from __future__ import annotations
@@ -25,7 +27,15 @@ import torch
 from ase.data import chemical_symbols
 
 from mlcalc.distillation.examination import Examination, examine, force_error
-from mlcalc.distillation.sampling import dynamics_frames, labelled_frames, rattled, read_frames, write_frames
+from mlcalc.distillation.sampling import (
+    dynamics_frames,
+    joined,
+    labelled_frames,
+    labelled_instants,
+    rattled,
+    read_frames,
+    write_frames,
+)
 from mlcalc.errors import UsageError
 from mlcalc.evaluation import Wanted
 from mlcalc.neighbours import neighbour_list
@@ -35,11 +45,14 @@ from mlcalc.potentials.painn import PaiNN
 from mlcalc.potentials.potential import Potential
 from mlcalc.structure import Structure
 from mlcalc.training.data import Frame
-from mlcalc.training.losses import Weights
+from mlcalc.training.losses import N_INSTANTS, KickWeights, Weights
 from mlcalc.training.run import TrainingSettings, build_network, initial_network
 from mlcalc.training.trainer import Stage, Trainer
 
 Progress = Callable[[str, int, int], None]
+
+_KICK_WEIGHTS = KickWeights(alignment=1.0, fast=15.0)  # the fast part counts some five times the rest, at first
+_GROUPS_PER_START = 8
 
 
 @dataclass(frozen=True)
@@ -55,6 +68,8 @@ class DistillSettings:
     n_frames : of each later round; n_rounds : at most so many of these
     stop_at : rounds end when the error on fresh frames is above this fraction of what it was a round before
     steps_round, steps_last : optimiser steps of each round and of the last training
+    n_groups : of five instants each, for the stage on kicks; 0 leaves it out
+    steps_kicks : optimiser steps of that stage, each as dear as six others
     cutoff : Å, of the student
     ladder_ps : ps, of each run that tells how long the outer step may be
     sizes : of a student that starts afresh, see `TrainingSettings`; cutoff likewise
@@ -68,6 +83,8 @@ class DistillSettings:
     stop_at: float = 0.9
     steps_round: int = 1500
     steps_last: int = 5000
+    n_groups: int = 0
+    steps_kicks: int = 1500
     cutoff: float = 4.5
     ladder_ps: float = 0.5
     seed: int = 0
@@ -201,6 +218,11 @@ class _Distillation:
                 break
             student = self._train(student, k, settings.steps_round, 1e-3)
         student = self._train(student, settings.n_rounds + 1, settings.steps_last, 1e-3)
+        n_frames = len(self.training) + len(self.validation)
+        if settings.n_groups:
+            instants = self._instants(student)
+            student = self._train(student, settings.n_rounds + 2, settings.steps_kicks, 1e-3, instants)
+            n_frames += N_INSTANTS * len(instants)
         student.name = self.path.stem
         found = examine(
             student,
@@ -212,7 +234,6 @@ class _Distillation:
             ladder_ps=settings.ladder_ps,
             progress=self.progress,
         )
-        n_frames = len(self.training) + len(self.validation)
         save_checkpoint(self.path, student, self._card(errors, n_frames, found))
         return Distilled(self.path, tuple(errors), n_frames, found)
 
@@ -321,15 +342,52 @@ class _Distillation:
         self.validation += frames[::10]
         self.training += [one for k, one in enumerate(frames) if k % 10]
 
-    def _train(self, student: Network, number: int, n_steps: int, rate: float) -> Network:
+    def _instants(self, student: Network) -> list[Frame]:
+        """Groups of five as one frame each, from their file where there is one; begun in the last round's dynamics."""
+        settings, path = self.settings, self.folder / "instants.safetensors"
+        if not path.exists():
+            recent, temperatures = self.training[-settings.n_frames :], settings.temperatures_K
+            places = recent[:: max(1, len(recent) * _GROUPS_PER_START // settings.n_groups)]
+            starts = [
+                (place.structure.to(device=self.teacher.device), temperatures[k % len(temperatures)])
+                for k, place in enumerate(places)
+            ]
+            frames = labelled_instants(
+                self.teacher,
+                student,
+                starts,
+                n_groups=settings.n_groups,
+                inner_timestep_fs=self.inner_timestep_fs,
+                seed=1000 * settings.seed + settings.n_rounds + 2,
+                progress=lambda done, total: self.progress("groups of instants", done, total),
+            )
+            if not frames:
+                raise UsageError(
+                    "temperatures_K: all runs with the student flew apart; lower them, or leave n_groups 0"
+                )
+            write_frames(path, frames)
+        cutoff = self._training_settings.cutoff
+        return joined(read_frames(path, self.structure, cutoff), cutoff)
+
+    def _train(
+        self, student: Network, number: int, n_steps: int, rate: float, instants: Sequence[Frame] = ()
+    ) -> Network:
         name = "last training" if number > self.settings.n_rounds else f"training, round {number}"
-        stage = Stage(name, n_steps, rate, Weights(direct=1.0, energy=0.01), final_fraction=0.01)
+        stage = Stage(
+            "kicks" if instants else name,
+            n_steps,
+            rate,
+            Weights(direct=1.0, energy=0.01),
+            final_fraction=0.01,
+            kick_weights=_KICK_WEIGHTS if instants else None,
+        )
         trainer = Trainer(
             student.requires_grad_(True),
             self.training,
             self.validation,
             [stage],
             self.folder / f"training-{number}",
+            instants=instants,
             seed=self.settings.seed + number,
         )
         return trainer.run(lambda stage, done, total, _: self.progress(stage, done, total)).requires_grad_(False)

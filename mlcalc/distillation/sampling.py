@@ -22,6 +22,7 @@ from mlcalc.potentials.potential import Potential
 from mlcalc.potentials.two_potentials import TwoPotentials
 from mlcalc.structure import Structure
 from mlcalc.training.data import Frame
+from mlcalc.training.losses import N_INSTANTS
 from mlcalc.trajectory import Frame as Record
 
 Progress = Callable[[int, int], None]
@@ -30,6 +31,10 @@ _RATTLES = (0.02, 0.05, 0.1)  # Å, in turn
 _STRAIN = 0.015  # root mean square of the elements of a random strain
 _WILD = 30.0  # eV/Å; a frame with a greater force is a collision that no dynamics at the wanted temperatures meets
 _FRICTION_PER_PS = 5.0
+_INNER_BETWEEN_INSTANTS = (
+    4  # 2 fs with hydrogen: the filter over them then passes what outer steps of 3 fs turn into heat
+)
+_BETWEEN_GROUPS_FS = 20.0
 
 
 def strained(structure: Structure, generator: torch.Generator, size: float = _STRAIN) -> Structure:
@@ -128,6 +133,92 @@ def dynamics_frames(
         with contextlib.suppress(RunError):  # it flew apart; what came before stays
             engine.advance(share, keep, first=False)
     return frames
+
+
+def labelled_instants(
+    teacher: Potential,
+    student: Potential,
+    starts: Sequence[tuple[Structure, float]],
+    *,
+    n_groups: int,
+    inner_timestep_fs: float,
+    seed: int,
+    progress: Progress,
+) -> list[Frame]:
+    """Groups of five labelled instants of a trajectory with the student inside; between groups it goes on alone.
+
+    Parameters
+    ----------
+    starts : (structure, temperature in K), each gets an equal share of the groups
+    n_groups : how many
+
+    Returns
+    -------
+    five frames for each group, one after the other; fewer groups where a run flew apart
+    """
+    pair = TwoPotentials(student, teacher)
+    frames: list[Frame] = []
+    share = -(-n_groups // len(starts))
+    for k, (structure, temperature) in enumerate(starts):
+        momenta = maxwell_boltzmann(structure, temperature, seed=1000 * seed + k)
+        with contextlib.suppress(RunError):  # it flew apart; what came before stays
+            for group in range(min(share, n_groups - len(frames) // N_INSTANTS)):
+                bath = Langevin(temperature, _FRICTION_PER_PS, seed=1000 * seed + share * k + group)
+                structure, momenta = _later(student, structure, momenta, bath, inner_timestep_fs)
+                five, structure, momenta = _five_instants(pair, structure, momenta, inner_timestep_fs)
+                frames += five
+                progress(len(frames) // N_INSTANTS, n_groups)
+    return frames
+
+
+def _later(
+    student: Potential, structure: Structure, momenta: Tensor, bath: Langevin, timestep_fs: float
+) -> tuple[Structure, Tensor]:
+    """Structure and momenta after the time between two groups."""
+    engine = NativeEngine(
+        student,
+        structure,
+        forces="direct",
+        timestep_fs=timestep_fs,
+        momenta=momenta,
+        ensemble=Ensemble(bath),
+        max_temperature_K=5 * bath.temperature_K + 500,
+    )
+    engine.advance(max(1, round(_BETWEEN_GROUPS_FS / timestep_fs)), lambda _: None, first=False)
+    return structure.at(engine.phase.positions), engine.phase.momenta
+
+
+def _five_instants(
+    pair: TwoPotentials, structure: Structure, momenta: Tensor, inner_timestep_fs: float
+) -> tuple[list[Frame], Structure, Tensor]:
+    """The labelled frames of a group; structure and momenta at its end."""
+    engine = NativeEngine(
+        pair,
+        structure,
+        forces="mts",
+        timestep_fs=_INNER_BETWEEN_INSTANTS * inner_timestep_fs,
+        n_inner=_INNER_BETWEEN_INSTANTS,
+        momenta=momenta,
+    )
+    frames: list[Frame] = []
+
+    def keep(record: Record) -> None:
+        here = structure.at(torch.as_tensor(record.positions, device=structure.device))
+        frames.append(frame(here, engine.evaluation, pair.fast.cutoff))
+
+    engine.advance(N_INSTANTS - 1, keep)
+    return frames, structure.at(engine.phase.positions), engine.phase.momenta
+
+
+def joined(frames: Sequence[Frame], cutoff: float) -> list[Frame]:
+    """Each five frames as one of five systems; cutoff in Å, the student's."""
+    groups = []
+    for k in range(0, len(frames), N_INSTANTS):
+        five = frames[k : k + N_INSTANTS]
+        systems = five[0].structure.replicated(N_INSTANTS).at(torch.cat([one.structure.positions for one in five]))
+        energy, force = torch.stack([one.energy for one in five]).sum(), torch.cat([one.force for one in five])
+        groups.append(Frame(systems, neighbour_list(systems, cutoff), energy, force, None))
+    return groups
 
 
 def write_frames(path: Path, frames: Sequence[Frame]) -> None:

@@ -14,6 +14,7 @@ from mlcalc.training.data import Frame
 # By five instants Δ apart: (1, −2, 1) ∗ (1, 0, 1), which passes (2 − 2 cos ωΔ)² (2 cos ωΔ)² of the variance: nothing
 # that is slow, nothing around ω = π/2Δ, most of what lies beyond
 _FAST = (1.0, -2.0, 2.0, -2.0, 1.0)
+N_INSTANTS = len(_FAST)
 _BEND = 0.1  # eV/Å; beyond it the Huber loss grows linearly, so that a few wild forces do not rule the first epochs
 
 
@@ -51,10 +52,10 @@ class Weights:
 
 
 @dataclass(frozen=True)
-class OwnWeights:
-    """How much the two forces shall agree on frames of the potential's own dynamics, which need no labels.
+class KickWeights:
+    """How small the kicks of multiple time stepping shall be, the slow force minus the fast one, along a trajectory.
 
-    Multiple time stepping applies f_conservative − f_direct in kicks, which suits what varies slowly.
+    Kicks suit what varies slowly.
 
     Attributes
     ----------
@@ -92,17 +93,15 @@ def loss(evaluation: Evaluation, frame: Frame, weights: Weights) -> Tensor:
     return total
 
 
-def disagreement(evaluation: Evaluation, masses: Tensor, weights: OwnWeights) -> Tensor:
-    """The loss of a frame that holds one system at five instants, a scalar; both forces give way.
+def disagreement(difference: Tensor, masses: Tensor, weights: KickWeights) -> Tensor:
+    """The loss of a frame that holds one system at five instants, a scalar.
 
     Parameters
     ----------
-    evaluation : of five systems, with both forces
+    difference : (n_atoms, 3), eV/Å, of the slow and the fast force on all five
     masses : (n_atoms,), of all five
     """
-    difference = required(evaluation, "direct_force") - required(evaluation, "conservative_force")
-    n_instants = len(_FAST)
-    filtered = torch.einsum("i,iak->ak", difference.new_tensor(_FAST), difference.unflatten(0, (n_instants, -1)))
-    lightness = 1 / masses.chunk(n_instants)[0].unsqueeze(1)
+    filtered = torch.einsum("i,iak->ak", difference.new_tensor(_FAST), difference.unflatten(0, (N_INSTANTS, -1)))
+    lightness = 1 / masses.chunk(N_INSTANTS)[0].unsqueeze(1)
     fast = (lightness / lightness.mean() * filtered.square()).mean()
     return 0.5 * (weights.alignment * difference.square().mean() + weights.fast * fast)

@@ -24,9 +24,9 @@ from mlcalc.neighbours import neighbour_list
 from mlcalc.potentials.network import Network
 from mlcalc.structure import Structure
 from mlcalc.training.data import Geometry
+from mlcalc.training.losses import N_INSTANTS
 
 _FRAMES_PER_START = 10
-_N_INSTANTS = 5
 _OUTER_FS, _N_INNER = 2.5, 5  # of the dynamics; conserves with a direct head that has seen only the data
 
 
@@ -54,7 +54,7 @@ def own_frames(
     """
     frames: list[Geometry] = []
     places = list(starts)
-    between = max(1, round(spacing_fs / _OUTER_FS) - (_N_INSTANTS - 1))
+    between = max(1, round(spacing_fs / _OUTER_FS) - (N_INSTANTS - 1))
     run = 0
     while len(frames) < n_frames:
         structure = places[run % len(places)]
@@ -65,11 +65,11 @@ def own_frames(
         )
         for _ in range(min(_FRAMES_PER_START, n_frames - len(frames))):
             instants = []
-            for n_steps in (between, *[1] * (_N_INSTANTS - 1)):
+            for n_steps in (between, *[1] * (N_INSTANTS - 1)):
                 engine.run(n_steps, stride=n_steps)
                 instants.append(torch.as_tensor(engine.phase.positions).clone())
             structure = structure.at(instants[-1])
-            frames.append(_geometry(structure.replicated(_N_INSTANTS).at(torch.cat(instants)), network.cutoff))
+            frames.append(_geometry(structure.replicated(N_INSTANTS).at(torch.cat(instants)), network.cutoff))
             if progress is not None:
                 progress(min(len(frames), n_frames), n_frames)
         places[run % len(places)] = structure
@@ -88,12 +88,12 @@ def kept_own_frames(
 ) -> list[Geometry]:
     """`own_frames`, read from `path` where an earlier call with the same arguments left them."""
     made_by = {"network": network.fingerprint, "n_frames": str(n_frames), "seed": str(seed)}
-    made_by["instants"] = f"{_N_INSTANTS}, {_OUTER_FS:g} fs apart"
+    made_by["instants"] = f"{N_INSTANTS}, {_OUTER_FS:g} fs apart"
     if path.exists():
         with safe_open(str(path), framework="pt") as file:
             if file.metadata() == made_by:
                 positions = [file.get_tensor(f"{k:06d}") for k in range(n_frames)]
-                places = [starts[k // _FRAMES_PER_START % len(starts)].replicated(_N_INSTANTS) for k in range(n_frames)]
+                places = [starts[k // _FRAMES_PER_START % len(starts)].replicated(N_INSTANTS) for k in range(n_frames)]
                 return [_geometry(place.at(r), network.cutoff) for place, r in zip(places, positions, strict=True)]
     frames = own_frames(network, starts, n_frames=n_frames, seed=seed, progress=progress)
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -29,7 +29,7 @@ from mlcalc.potentials.painn import PaiNN
 from mlcalc.potentials.pet import PET
 from mlcalc.training.baseline import fit_baseline
 from mlcalc.training.data import DataKeys, Frame, read_frames, split
-from mlcalc.training.losses import OwnWeights, Weights
+from mlcalc.training.losses import KickWeights, Weights
 from mlcalc.training.own_frames import kept_own_frames
 from mlcalc.training.plots import plot_curves, plot_parity
 from mlcalc.training.trainer import Stage, Trainer, agreement, validate
@@ -43,7 +43,7 @@ _ENERGY_WEIGHT = 0.01
 
 # A kick every 4 fs turns force at 4900 cm⁻¹ into work on O-H stretches, so what little there is of it must count. The
 # trunk must be free in this: the energy's own roughness, which no direct head can follow, is what goes first.
-_OWN_WEIGHTS = OwnWeights(alignment=2.0, fast=250.0)
+_KICK_WEIGHTS = KickWeights(alignment=2.0, fast=250.0)
 
 # of the three-body baseline: its coefficients grow with the cube, the work of their fit with the sixth power
 _MOST_SPECIES = 4
@@ -225,7 +225,7 @@ def align(
         0.2 * settings.learning_rate,
         _conservative_weights(both=True, virial=virial),
         final_fraction=0.01,
-        own_weights=_OWN_WEIGHTS,
+        kick_weights=_KICK_WEIGHTS,
     )
     trainer = Trainer(
         network,
@@ -233,7 +233,7 @@ def align(
         validation,
         [stage],
         folder,
-        own_frames=own[:-held_out],
+        instants=own[:-held_out],
         seed=settings.seed,
         rotate=settings.architecture == "pet",
     )

@@ -20,10 +20,10 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from mlcalc.errors import RunError, UsageError
-from mlcalc.evaluation import JOINT, required
+from mlcalc.evaluation import JOINT, Wanted, required
 from mlcalc.potentials.network import Network
 from mlcalc.training.data import Frame, Geometry
-from mlcalc.training.losses import OwnWeights, Weights, disagreement, loss
+from mlcalc.training.losses import KickWeights, Weights, disagreement, loss
 
 _G = TypeVar("_G", bound=Geometry)
 
@@ -39,11 +39,11 @@ class Stage:
     Attributes
     ----------
     name : what reports call it
-    n_steps : optimiser steps, one frame each (and one of own dynamics, where `own_weights` are given)
+    n_steps : optimiser steps, one frame each (and one of five instants, where `kick_weights` are given)
     learning_rate : its peak, after a linear warm-up
     final_fraction : of the peak, reached by a cosine
     weights : of the loss on the data
-    own_weights : of the loss on frames of the potential's own dynamics
+    kick_weights : of the loss on frames of five instants
     """
 
     name: str
@@ -51,7 +51,7 @@ class Stage:
     learning_rate: float
     weights: Weights
     final_fraction: float = 0.02
-    own_weights: OwnWeights | None = None
+    kick_weights: KickWeights | None = None
 
     def learning_rate_at(self, step: int, warm_up: int = 200) -> float:
         """Of step `step` (from 0) of this stage."""
@@ -119,7 +119,8 @@ class Trainer:
     network : trained in place; its EMA is what `trained()` gives
     training, validation : frames
     stages : in order
-    own_frames : of the network's own dynamics, each one system at five instants, for stages with `own_weights`
+    instants : frames that hold one system at five instants each, for stages with `kick_weights`. The slow force is the
+        label's where there is one, else the network's own conservative one: then both forces give way
     folder : for state.safetensors (resume), log.csv (learning curve)
     seed : of the order of frames and of the rotations
     rotate : whether each frame is turned at random before use (for architectures that are not equivariant)
@@ -133,7 +134,7 @@ class Trainer:
         stages: Sequence[Stage],
         folder: str | Path,
         *,
-        own_frames: Sequence[Geometry] = (),
+        instants: Sequence[Geometry] = (),
         seed: int = 0,
         rotate: bool = False,
         ema_decay: float = 0.999,
@@ -141,10 +142,10 @@ class Trainer:
     ) -> None:
         if not training or not validation:
             raise UsageError("training: both training and validation frames are needed")
-        if not own_frames and any(stage.own_weights for stage in stages):
-            raise UsageError("training: a stage weighs frames of the potential's own dynamics, but there are none")
+        if not instants and any(stage.kick_weights for stage in stages):
+            raise UsageError("training: a stage weighs the kicks of multiple time stepping, but there are no instants")
         self.network, self.training, self.validation = network, list(training), list(validation)
-        self.own_frames = list(own_frames)
+        self.instants = list(instants)
         self.stages, self.folder, self.seed, self.rotate = list(stages), Path(folder), seed, rotate
         self.ema_decay, self.validate_every = ema_decay, validate_every
         self.ema = copy.deepcopy(network).requires_grad_(False)
@@ -198,14 +199,20 @@ class Trainer:
             )
         self.optimiser.zero_grad(set_to_none=True)
         value.backward()
-        if stage.own_weights is not None:
-            own = self._turn_of(self.own_frames, done)
-            evaluation = self.network.differentiable(own.structure, own.neighbours, JOINT)
-            disagreement(evaluation, own.structure.masses, stage.own_weights).backward()
+        if stage.kick_weights is not None:
+            five = self._turn_of(self.instants, done)
+            disagreement(self._kick(five), five.structure.masses, stage.kick_weights).backward()
         self._clip()
         self.optimiser.step()
         self._average()
         return float(value.detach())
+
+    def _kick(self, frame: Geometry) -> Tensor:
+        """The slow force minus the fast one, (n_atoms, 3), eV/Å."""
+        wanted = Wanted.DIRECT if isinstance(frame, Frame) else JOINT
+        found = self.network.differentiable(frame.structure, frame.neighbours, wanted)
+        slow = frame.force if isinstance(frame, Frame) else required(found, "conservative_force")
+        return slow - required(found, "direct_force")
 
     def _clip(self) -> None:
         known = self.gradient_norms

@@ -16,6 +16,7 @@ from mlcalc.distillation.examination import Examination, Rung, force_error
 from mlcalc.distillation.run import DistillSettings, distill, summary
 from mlcalc.distillation.sampling import (
     dynamics_frames,
+    joined,
     labelled_frames,
     rattled,
     read_frames,
@@ -189,6 +190,28 @@ def test_kept_frames_come_back_and_damage_is_found(tmp_path) -> None:
     (tmp_path / "a.safetensors").write_bytes(data[: len(data) // 2])
     with pytest.raises(RunError, match="damaged"):
         read_frames(tmp_path / "a.safetensors", structure, 4.5)
+
+
+def test_a_last_stage_against_what_is_too_fast_for_kicks(tmp_path) -> None:
+    """Its groups are five instants four inner steps (8 fs) apart, labelled by the teacher: the second difference of the
+    positions is force over mass times (8 fs)², within what a fast force that is off by a tenth makes of it."""
+    settings = replace(SETTINGS, n_rounds=1, steps_last=60, n_groups=10, steps_kicks=20)
+    found = distill(TEACHER, copper(), tmp_path / "copper.safetensors", settings)
+    assert found.n_frames == 12 + 12 + 5 * 10
+    folder = tmp_path / "copper.distillation"
+    assert "kicks,20," in (folder / "training-3" / "log.csv").read_text()
+    frames = read_frames(folder / "instants.safetensors", Structure.from_ase(copper()), 4.5)
+    assert len(frames) == 50
+    # eV/Å over amu in Å/fs²: 1.602176634e-19 J / 1.66053907e-27 kg · 1e-10 (m²/s² per Å²/fs²)
+    to_step = 8**2 * 9.64853e-3 / frames[0].structure.masses[:, None]
+    apart = []
+    for five in joined(frames, 4.5):
+        taught = TEACHER.evaluate(five.structure, five.neighbours, Wanted.CONSERVATIVE).conservative_force
+        torch.testing.assert_close(five.force, taught, atol=1e-12, rtol=0)
+        positions, force = (x.unflatten(0, (5, -1)) for x in (five.structure.positions, five.force))
+        bend = positions[:-2] - 2 * positions[1:-1] + positions[2:]
+        apart.append((bend - to_step * force[1:-1]).norm() / bend.norm())
+    assert float(torch.stack(apart).median()) < 0.1
 
 
 def test_a_student_may_start_from_another_and_learn_from_given_frames(made, tmp_path) -> None:
