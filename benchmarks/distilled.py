@@ -95,17 +95,17 @@ def _write(name: str, found: dict[str, Any]) -> None:
 
 
 def _exactly(options: argparse.Namespace, pair: TwoPotentials, seed: int, picoseconds: int, path: Path) -> float:
-    """The same by hybrid Monte Carlo; the share of moves that were taken."""
-    outer_fs = options.n_inner * options.inner_timestep_fs
+    """The same by hybrid Monte Carlo; the share of trials that were taken."""
     settings = Sampling(
         options.temperature_K,
         _FRICTION,
         options.inner_timestep_fs,
         options.n_inner,
-        stride=round(_FRAME_FS / outer_fs),
+        n_outer=round(_FRAME_FS / (options.n_inner * options.inner_timestep_fs)),
         seed=seed,
     )
-    return sample(pair, Structure.from_ase(_atoms(options)), settings, round(1000 * picoseconds / outer_fs), path)
+    n_trials = round(1000 * picoseconds / settings.trial_fs)
+    return sample(pair, Structure.from_ase(_atoms(options)), settings, n_trials, path)
 
 
 def _in_a_bath(
