@@ -41,6 +41,7 @@ def main() -> None:
     rows[0, 0].set_ylabel("g(r)", fontsize=9)
     rows[1, 0].set_ylabel("difference,\n± 2 errors", fontsize=9)
     for axes in rows[0]:
+        axes.set_ylim(top=1.25 * axes.get_ylim()[1])  # room for the legend
         axes.legend(frameon=False, fontsize=8, loc="upper right")
     figure.savefig(ROOT / "docs/distilled.png", metadata={"Software": None})
 

@@ -154,7 +154,7 @@ def labelled_instants(
 
     Returns
     -------
-    five frames for each group, one after the other; fewer groups where a run flew apart
+    five frames for each group, one after the other; fewer groups where a run flew apart or atoms collided
     """
     pair = TwoPotentials(student, teacher)
     frames: list[Frame] = []
@@ -166,7 +166,8 @@ def labelled_instants(
                 bath = Langevin(temperature, _FRICTION_PER_PS, seed=1000 * seed + share * k + group)
                 structure, momenta = _later(student, structure, momenta, bath, inner_timestep_fs)
                 five, structure, momenta = _five_instants(pair, structure, momenta, inner_timestep_fs)
-                frames += five
+                if all(bool(one.force.abs().max() < _WILD) for one in five):
+                    frames += five
                 progress(len(frames) // N_INSTANTS, n_groups)
     return frames
 
