@@ -22,7 +22,7 @@ _HOMES = {
     "Barostat": "mlcalc.integrators.barostat",
     "BatchEngine": "mlcalc.engines.batch",
     "Bussi": "mlcalc.integrators.bussi",
-    "DistillSettings": "mlcalc.distillation.run",
+    "DistillSettings": "mlcalc.distillation.settings",
     "Ensemble": "mlcalc.integrators.ensemble",
     "Evaluation": "mlcalc.evaluation",
     "GLE": "mlcalc.integrators.gle",
@@ -65,8 +65,8 @@ if TYPE_CHECKING:
     from mlcalc.audit.settings import AuditSettings as AuditSettings
     from mlcalc.diagnosis.read import read_record as read_record
     from mlcalc.diagnosis.run import diagnose as diagnose
-    from mlcalc.distillation.run import DistillSettings as DistillSettings
     from mlcalc.distillation.run import distill as distill
+    from mlcalc.distillation.settings import DistillSettings as DistillSettings
     from mlcalc.engines.ase import MLCalculator as MLCalculator
     from mlcalc.engines.ase_dynamics import MTSNPT as MTSNPT
     from mlcalc.engines.ase_dynamics import MTSBussi as MTSBussi

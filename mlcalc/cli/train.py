@@ -113,7 +113,9 @@ def add_distill(commands: Any) -> None:
 def distill(arguments: argparse.Namespace) -> int:
     from mlcalc.audit.progress import Reporter
     from mlcalc.cli.inputs import load_potential, read_structure, writable
-    from mlcalc.distillation.run import DistillSettings, distill, summary
+    from mlcalc.distillation.run import distill
+    from mlcalc.distillation.settings import DistillSettings
+    from mlcalc.distillation.text import summary
     from mlcalc.errors import UsageError
 
     if arguments.initial and arguments.cutoff:

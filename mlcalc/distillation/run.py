@@ -36,6 +36,7 @@ from mlcalc.distillation.sampling import (
     read_frames,
     write_frames,
 )
+from mlcalc.distillation.settings import DistillSettings
 from mlcalc.errors import UsageError
 from mlcalc.evaluation import Wanted
 from mlcalc.neighbours import neighbour_list
@@ -53,50 +54,6 @@ Progress = Callable[[str, int, int], None]
 
 _KICK_WEIGHTS = KickWeights(alignment=1.0, fast=15.0)  # the fast part counts some five times the rest, at first
 _GROUPS_PER_START = 8
-
-
-@dataclass(frozen=True)
-class DistillSettings:
-    """How to distil.
-
-    Attributes
-    ----------
-    temperatures_K : of the dynamics; the first is the one that the student is made for
-    inner_timestep_fs : of the student in multiple time stepping; None for 0.5 fs with hydrogen, else 1 fs
-    initial : name or file of a potential of ours for the student to start from, with its cutoffs and sizes
-    n_first : rattled frames of the first round
-    n_frames : of each later round; n_rounds : at most so many of these
-    stop_at : rounds end when the error on fresh frames is above this fraction of what it was a round before
-    steps_round, steps_last : optimiser steps of each round and of the last training
-    n_groups : of five instants each, for the stage on kicks; 0 leaves it out
-    steps_kicks : optimiser steps of that stage, each as dear as six others
-    cutoff : Å, of the student
-    ladder_ps : ps, of each run that tells how long the outer step may be
-    sizes : of a student that starts afresh, see `TrainingSettings`; cutoff likewise
-    """
-
-    temperatures_K: tuple[float, ...] = (300.0, 450.0)
-    inner_timestep_fs: float | None = None
-    n_first: int = 40
-    n_frames: int = 80
-    n_rounds: int = 5
-    stop_at: float = 0.9
-    steps_round: int = 1500
-    steps_last: int = 5000
-    n_groups: int = 0
-    steps_kicks: int = 1500
-    cutoff: float = 4.5
-    ladder_ps: float = 0.5
-    seed: int = 0
-    initial: str | None = None
-    sizes: tuple[tuple[str, int], ...] = (("channels", 32), ("n_layers", 2), ("hidden", 64))
-
-    def __post_init__(self) -> None:
-        if not self.temperatures_K or not all(0 < t <= 1e5 for t in self.temperatures_K):
-            raise UsageError(f"temperatures_K: got {self.temperatures_K}; give one or more from above 0 to 1e5 K")
-        for name in ("n_first", "n_frames"):
-            if getattr(self, name) < 10:
-                raise UsageError(f"{name}: got {getattr(self, name)}; give 10 frames or more")
 
 
 @dataclass(frozen=True)
@@ -148,33 +105,6 @@ def distill(
     teacher.check_species(structure)
     more = [_same_atoms(one, atoms, k, teacher) for k, one in enumerate(configurations)]
     return _Distillation(teacher, structure, path, settings or DistillSettings(), progress or _silent, more).run()
-
-
-def summary(made: Distilled) -> str:
-    """What a user wants to know, in a few lines of at most 80 columns."""
-    found = made.examination
-    costs = f"{found.teacher_ms:.3g} and {found.student_ms:.3g} ms"
-    fresh = ", ".join(f"{error:.0f}" for error in made.fresh_errors)
-    lines = [
-        f"{made.n_frames} frames labelled; force error on fresh ones, round by round: {fresh} meV/Å",
-        f"force error on frames left out    {found.force_error:.3g} meV/Å",
-        f"Jacobian asymmetry λ              {found.asymmetry:.2g} ± {found.asymmetry_error:.1g}",
-        f"teacher over student, cost        {found.cost_ratio:.1f} ({costs})",
-        "",
-        "inner steps   outer step, fs   drift, meV/atom/ps",
-    ]
-    for rung in found.rungs:
-        drift = f"{rung.drift:8.3f} ± {rung.drift_error:.3f}" if np.isfinite(rung.drift) else "flew apart"
-        lines.append(
-            f"{rung.n_inner:>11}   {rung.outer_timestep_fs:>14g}   {drift}{'' if rung.stable else '   not stable'}"
-        )
-    lines.append("")
-    if found.n_inner:
-        lines.append(f"Use it with --n-inner {found.n_inner}: {found.speed_up:.1f} times as fast as the teacher alone.")
-        lines.append(f"mlcalc run --fast {made.path.name} --slow TEACHER --n-inner {found.n_inner} …")
-    else:
-        lines.append("No outer step conserves energy: give it more rounds, frames or steps.")
-    return "\n".join(lines)
 
 
 def _same_atoms(one: ase.Atoms, atoms: ase.Atoms, k: int, teacher: Potential) -> Structure:

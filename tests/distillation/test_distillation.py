@@ -13,7 +13,7 @@ from ase.build import bulk
 
 from mlcalc.distillation import examination
 from mlcalc.distillation.examination import Examination, Rung, force_error
-from mlcalc.distillation.run import DistillSettings, distill, summary
+from mlcalc.distillation.run import distill
 from mlcalc.distillation.sampling import (
     dynamics_frames,
     joined,
@@ -23,6 +23,8 @@ from mlcalc.distillation.sampling import (
     strained,
     write_frames,
 )
+from mlcalc.distillation.settings import DistillSettings
+from mlcalc.distillation.text import summary
 from mlcalc.errors import RunError, UsageError
 from mlcalc.evaluation import Wanted
 from mlcalc.neighbours import neighbour_list
