@@ -31,9 +31,7 @@ _RATTLES = (0.02, 0.05, 0.1)  # Å, in turn
 _STRAIN = 0.015  # root mean square of the elements of a random strain
 _WILD = 30.0  # eV/Å; a frame with a greater force is a collision that no dynamics at the wanted temperatures meets
 _FRICTION_PER_PS = 5.0
-_INNER_BETWEEN_INSTANTS = (
-    4  # 2 fs with hydrogen: the filter over them then passes what outer steps of 3 fs turn into heat
-)
+_INNER_BETWEEN_INSTANTS = 4  # 2 fs with hydrogen: the filter then passes what outer steps of 3 fs turn into heat
 _BETWEEN_GROUPS_FS = 20.0
 
 
