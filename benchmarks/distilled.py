@@ -25,6 +25,7 @@ import ase.io
 import numpy as np
 import torch
 from exact_sampling import Sampling, sample
+from radial_errors import error_by_atoms
 
 import mlcalc
 from mlcalc.diagnosis import radial_distribution
@@ -81,8 +82,9 @@ def radial_distributions(options: argparse.Namespace, pair: TwoPotentials) -> No
         for label in one["pairs"]:
             found = apart(one["pairs"][label], other["pairs"][label])
             print(f"{label}: mean square of their difference over its variance {found:.2f}", end="")
-            if all("halves" in run["pairs"][label] for run in (one, other)):
-                print(f", by halves {apart_by_halves(one['pairs'][label], other['pairs'][label]):.2f}", end="")
+            if all("by_atoms" in run["pairs"][label] for run in (one, other)):
+                found = apart(one["pairs"][label], other["pairs"][label], "by_atoms")
+                print(f", by atoms {found:.2f}", end="")
             print()
 
 
@@ -134,51 +136,32 @@ def _in_a_bath(
 def _distribution(path: Path) -> dict[str, Any]:
     record = read_trajectory(path)
     keep = record.time_ps > _EQUILIBRATION_PS
-    symbols = [ase.data.chemical_symbols[number] for number in record.numbers]
-    cells = np.broadcast_to(record.cell, (int(keep.sum()), 3, 3))
-    found = radial_distribution.measure(record.positions[keep], cells, record.periodic, symbols)
-    middle = len(cells) // 2
-    halves = [
-        radial_distribution.measure(record.positions[keep][half], cells[half], record.periodic, symbols)
-        for half in (slice(middle), slice(middle, None))
-    ]
+    symbols = np.array([ase.data.chemical_symbols[number] for number in record.numbers])
+    positions, cells = record.positions[keep], np.broadcast_to(record.cell, (int(keep.sum()), 3, 3))
     kinetic, freedom = record.kinetic_energy[keep].mean(), 3 * record.n_atoms  # the bath moves the centre of mass, too
+    pairs = {}
+    for one in radial_distribution.measure(positions, cells, record.periodic, symbols.tolist()):
+        kinds = [np.flatnonzero(symbols == symbol) for symbol in one.pair.split("-")]
+        by_atoms = error_by_atoms(positions, record.cell, *kinds, one.r[0] + one.r[-1], len(one.r))
+        columns = {"r": one.r, "g": one.g, "standard_error": one.standard_error, "by_atoms": by_atoms}
+        pairs[one.pair] = {name: [round(value, 5) for value in column.tolist()] for name, column in columns.items()}
     return {
         "picoseconds": float(record.time_ps[-1]) - _EQUILIBRATION_PS,
         "temperature_K": temperature_from_kinetic(float(kinetic), freedom),
-        "pairs": {
-            one.pair: {**_rounded(one), "halves": [_rounded(half[k])["g"] for half in halves]}
-            for k, one in enumerate(found)
-        },
+        "pairs": pairs,
     }
-
-
-def _rounded(one: radial_distribution.RadialDistribution) -> dict[str, list[float]]:
-    columns = {"r": one.r, "g": one.g, "standard_error": one.standard_error}
-    return {name: [round(value, 5) for value in column.tolist()] for name, column in columns.items()}
 
 
 def _atoms(options: argparse.Namespace) -> ase.Atoms:
     return ase.io.read(options.structure) if options.structure else mlcalc.water_box()
 
 
-def apart(one: dict[str, Any], other: dict[str, Any]) -> float:
+def apart(one: dict[str, Any], other: dict[str, Any], errors: str = "standard_error") -> float:
     """Mean over r of the squared difference by its variance; about 1 where they differ by chance."""
     difference = np.array(one["g"]) - np.array(other["g"])
-    variance = np.array(one["standard_error"]) ** 2 + np.array(other["standard_error"]) ** 2
+    variance = np.array(one[errors]) ** 2 + np.array(other[errors]) ** 2
     known = variance > 0
     return float(np.mean(difference[known] ** 2 / variance[known]))
-
-
-def apart_by_halves(one: dict[str, Any], other: dict[str, Any]) -> float:
-    """The same, with one variance for all r, from the halves of both runs: what a run of this length cannot repeat.
-
-    Blocks of a picosecond are too short for what a liquid remembers, so their errors are too small; halves are the
-    longest blocks there are, and one difference of two is averaged over r.
-    """
-    difference = np.array(one["g"]) - np.array(other["g"])
-    within = [(run["halves"][0] - np.array(run["halves"][1])) / 2 for run in (one, other)]
-    return float(np.mean(difference**2) / np.sum(np.mean(np.square(within), axis=1)))
 
 
 def main() -> None:

@@ -35,7 +35,7 @@ def main() -> None:
         above.legend(frameon=False, fontsize=8, loc="upper right")
         above.set_title(f"{_WORDS.get(system, system)}, {pair}", fontsize=10, loc="left")
         difference = np.array(student["g"]) - np.array(teacher["g"])
-        error = np.hypot(student["standard_error"], teacher["standard_error"])
+        error = np.hypot(*(np.array(run.get("by_atoms", run["standard_error"])) for run in (student, teacher)))
         below.fill_between(r, -2 * error, 2 * error, color=_BLUE, alpha=0.2, linewidth=0)
         below.plot(r, difference, color=_RED, linewidth=0.9)
         below.set_xlabel("r, Å", fontsize=9)

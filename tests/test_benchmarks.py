@@ -164,3 +164,27 @@ def test_exact_sampling_of_a_force_that_is_no_gradient(tmp_path):
     parts = read_trajectory(tmp_path / "parts")
     assert np.array_equal(parts.positions, found.positions[:60])
     assert sample(potential, structure, settings, 2000, tmp_path / "whole") == taken
+
+
+@pytest.mark.parametrize("kinds", ["same", "other"])
+def test_errors_of_radial_distributions_where_nothing_moves(kinds):
+    """Atoms at random that stay where they are: pairs are independent, so the number in a bin has a binomial variance."""
+    from radial_errors import error_by_atoms
+
+    random, n, side, r_max, n_bins = np.random.default_rng(0), 60, 10.0, 5.0, 10
+    one = np.arange(n) if kinds == "same" else np.arange(n // 2)
+    other = one if kinds == "same" else np.arange(n // 2, n)
+    systems = side * random.random((200, 1, n, 3)).repeat(3, axis=1)
+    found = [error_by_atoms(frames, side * np.eye(3), one, other, r_max, n_bins) for frames in systems]
+    shell = 4 / 3 * np.pi * np.diff(np.linspace(0, r_max, n_bins + 1) ** 3) / side**3
+    n_pairs = n * (n - 1) / 2 if kinds == "same" else n * n / 4
+    law = np.sqrt((1 - shell) / (n_pairs * shell))
+    assert np.sqrt(np.mean(np.square(found), axis=0))[1:] == pytest.approx(law[1:], rel=0.08)
+
+
+def test_errors_by_atoms_need_a_rectangular_cell():
+    from radial_errors import error_by_atoms
+
+    cell = np.array([[9.0, 0, 0], [1.0, 9.0, 0], [0, 0, 9.0]])
+    with pytest.raises(ValueError, match="rectangular"):
+        error_by_atoms(np.zeros((1, 2, 3)), cell, np.arange(1), np.arange(1, 2), 4.0, 8)
