@@ -168,7 +168,7 @@ def test_exact_sampling_of_a_force_that_is_no_gradient(tmp_path):
 
 @pytest.mark.parametrize("kinds", ["same", "other"])
 def test_errors_of_radial_distributions_where_nothing_moves(kinds):
-    """Atoms at random that stay where they are: pairs are independent, so the number in a bin has a binomial variance."""
+    """Atoms at random that stay where they are: pairs are independent, so numbers in a bin have a binomial variance."""
     from radial_errors import error_by_atoms
 
     random, n, side, r_max, n_bins = np.random.default_rng(0), 60, 10.0, 5.0, 10
