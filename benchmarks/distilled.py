@@ -142,7 +142,8 @@ def _distribution(path: Path) -> dict[str, Any]:
     pairs = {}
     for one in radial_distribution.measure(positions, cells, record.periodic, symbols.tolist()):
         kinds = [np.flatnonzero(symbols == symbol) for symbol in one.pair.split("-")]
-        by_atoms = error_by_atoms(positions, record.cell, *kinds, one.r[0] + one.r[-1], len(one.r))
+        r_max = one.r[0] + one.r[-1]  # these are centres of bins
+        by_atoms = error_by_atoms(positions, record.cell, *kinds, r_max, len(one.r))
         columns = {"r": one.r, "g": one.g, "standard_error": one.standard_error, "by_atoms": by_atoms}
         pairs[one.pair] = {name: [round(value, 5) for value in column.tolist()] for name, column in columns.items()}
     return {

@@ -46,6 +46,12 @@ class DistillSettings:
     def __post_init__(self) -> None:
         if not self.temperatures_K or not all(0 < t <= 1e5 for t in self.temperatures_K):
             raise UsageError(f"temperatures_K: got {self.temperatures_K}; give one or more from above 0 to 1e5 K")
-        for name in ("n_first", "n_frames"):
-            if getattr(self, name) < 10:
-                raise UsageError(f"{name}: got {getattr(self, name)}; give 10 frames or more")
+        least = {"n_first": 10, "n_frames": 10, "n_rounds": 0, "n_groups": 0}
+        least |= dict.fromkeys(("steps_round", "steps_last", "steps_kicks"), 1)
+        for name, number in least.items():
+            if getattr(self, name) < number:
+                raise UsageError(f"{name}: got {getattr(self, name)}; give {number} or more")
+        for name in ("inner_timestep_fs", "cutoff", "ladder_ps"):
+            value = getattr(self, name)
+            if value is not None and not 0 < value < float("inf"):
+                raise UsageError(f"{name}: got {value}; give a number above 0")

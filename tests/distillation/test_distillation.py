@@ -132,9 +132,14 @@ def test_another_run_in_the_same_place_is_refused(made) -> None:
 
 def test_the_summary_fits_and_names_the_command(made) -> None:
     text = summary(made)
-    assert max(map(len, text.splitlines())) <= 80
+    long = summary(replace(made, fresh_errors=20 * (123.4,), n_frames=1234))
+    assert max(map(len, [*text.splitlines(), *long.splitlines()])) <= 80 and long.count("123,") == 19
     found = made.examination
     assert (f"--n-inner {found.n_inner}" in text) == bool(found.n_inner)
+    quick = summary(replace(made, examination=replace(found, teacher_ms=160.0, student_ms=10.0, n_inner=16)))
+    assert "Use it with --n-inner 16: 8.0 times as fast as the teacher alone." in quick  # 160 / (10 + 160 / 16)
+    slow = summary(replace(made, examination=replace(found, teacher_ms=10.0, student_ms=19.375, n_inner=16)))
+    assert "With --n-inner 16 it takes 2.0 times as long as the teacher alone: of no use." in slow
 
 
 def test_the_ladder_finds_the_outer_step_that_is_unstable() -> None:
@@ -255,6 +260,9 @@ def test_bad_input_is_refused(tmp_path) -> None:
         DistillSettings(temperatures_K=(0.0,))
     with pytest.raises(UsageError, match="n_frames: got 2"):
         DistillSettings(n_frames=2)
+    for name, wrong in (("n_groups", -1), ("steps_last", 0), ("cutoff", 0.0), ("ladder_ps", float("nan"))):
+        with pytest.raises(UsageError, match=f"{name}: got {wrong}; give"):
+            DistillSettings(**{name: wrong})
 
 
 def test_the_command(tmp_path, capsys) -> None:
